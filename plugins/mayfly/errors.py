@@ -1,0 +1,121 @@
+"""Everything Mayfly raises, as one tree.
+
+    MayflyError
+     ├─ InputError            what the user gave cannot work; retrying cannot help
+     │   ├─ SpecError             job.yaml or targets.yaml (file, line, key)
+     │   └─ PlanError             spec and target are fine alone, not together
+     ├─ StoreError            the staging store
+     │   ├─ StoreUnavailable      could not be read or written: *unknown*, never "absent"
+     │   ├─ StoreUnsuitable       has no create-if-absent
+     │   └─ ContractError         a file is there but is not what it should be
+     ├─ BackendError          the place where clusters are made
+     │   ├─ BackendUnavailable    no answer: *unknown*, never "gone"
+     │   └─ NotOurs               the name is taken by somebody else's cluster
+     ├─ Refused               the run's state forbids this step (no living cluster, closing, ...)
+     ├─ JobFailed             the job ended badly; carries its `Failure`
+     ├─ ClusterFailed         the cluster did not start or died
+     ├─ DeadlinePassed        a step did not finish in the time its plan gives it
+     └─ NotProven             deletion is not proven; something may still be running
+
+Every message says what was given, what is allowed and what to do. `retryable` says whether the same step may work
+when tried again without a human; the Airflow operators turn it into a retry or a final failure.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mayfly.contract import Failure
+
+
+class MayflyError(Exception):
+    """Base of all errors of Mayfly."""
+
+    retryable = False
+
+
+class InputError(MayflyError):
+    """Something the user wrote cannot work."""
+
+
+class SpecError(InputError):
+    """A configuration file is wrong.
+
+    `file` is the path as the user knows it, `line` is 1-based (None when the error concerns the whole file),
+    `key` is the dotted path of the key ("cluster.worker.memory"), empty for the whole file.
+    """
+
+    def __init__(self, message: str, *, file: str = "", line: int | None = None, key: str = "") -> None:
+        self.message, self.file, self.line, self.key = message, file, line, key
+        place = f"{file}:{line}" if file and line else file
+        super().__init__(": ".join(part for part in (place, key, message) if part))
+
+
+class PlanError(InputError):
+    """The job does not fit its target in a way no adjustment can solve."""
+
+
+class StoreError(MayflyError):
+    """The staging store did not do what was asked."""
+
+    retryable = True
+
+
+class StoreUnavailable(StoreError):
+    """No answer from the store; nothing is known about the object."""
+
+
+class StoreUnsuitable(StoreError):
+    """The store lacks create-if-absent, without which two actors could both win."""
+
+    retryable = False
+
+
+class ContractError(StoreError):
+    """A file of the run directory cannot be understood (half-written, damaged, or from a newer Mayfly)."""
+
+
+class BackendError(MayflyError):
+    """The backend refused or failed a verb."""
+
+    retryable = True
+
+
+class BackendUnavailable(BackendError):
+    """No answer from the backend; nothing is known about the cluster."""
+
+
+class NotOurs(BackendError):
+    """A cluster of that name exists and carries another owner's nonce; it is never touched."""
+
+    retryable = False
+
+
+class Refused(MayflyError):
+    """The run is in a state in which this step must do nothing; says which tasks to clear instead."""
+
+
+class JobFailed(MayflyError):
+    """The job's attempt ended badly."""
+
+    def __init__(self, failure: Failure, *, detail: str = "") -> None:
+        self.failure = failure
+        self.retryable = failure.retryable
+        super().__init__("\n".join(part for part in (failure.summary(), detail) if part))
+
+
+class ClusterFailed(MayflyError):
+    """The cluster ended in an error state before or while it was needed."""
+
+    retryable = True
+
+
+class DeadlinePassed(MayflyError):
+    """A step's absolute deadline, fixed in the plan, went by."""
+
+
+class NotProven(MayflyError):
+    """Absence of every cluster of the run could not be shown."""
+
+    retryable = True
