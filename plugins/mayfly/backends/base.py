@@ -86,12 +86,12 @@ BACKENDS = {"local": "mayfly.backends.local:LocalBackend"}
 
 
 def open_backend(target: FrozenTarget) -> ClusterBackend:
-    """The backend of a target. InputError names the known ones."""
-    try:
-        module, _, name = BACKENDS[target.backend].partition(":")
-    except KeyError:
+    """The backend of a target: a known name, or `package.module:Class` for one of your own. InputError otherwise."""
+    module, _, name = BACKENDS.get(target.backend, target.backend).partition(":")
+    if not name:
         raise InputError(
-            f"target {target.name!r}: unknown backend {target.backend!r}; known: {', '.join(sorted(BACKENDS))}"
-        ) from None
+            f"target {target.name!r}: unknown backend {target.backend!r}; known: {', '.join(sorted(BACKENDS))}, "
+            "or package.module:Class"
+        )
     backend: ClusterBackend = getattr(import_module(module), name)(target)
     return backend

@@ -1,0 +1,371 @@
+"""Clusters on this machine: plain processes and a folder of entries.
+
+A local cluster is an *entry* (a JSON file under a lock) and whatever processes were started under its name. The entry
+of a deleted cluster stays as a tombstone: names are never used twice, so a create call that arrives late, from a task
+whose process outlived its supervisor, is refused instead of leaking (`settle_seconds` is 0 for that reason).
+
+A process belongs to a cluster when its environment carries `MAYFLY_CLUSTER=<name>`, when it descends from one that
+does, or when the driver has written it down (a daemon may have cleaned its environment and lost its parent).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import psutil
+
+from mayfly.backends.base import Capacity, ClusterView, JobView
+from mayfly.contract import FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
+from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
+from mayfly.rundir import open_store
+from mayfly.states import LOCAL, ClusterState, JobState
+
+_END_SECONDS = 20.0
+_TOMBSTONE_DAYS = 60.0
+_MEMORY_SHARE = 0.75
+
+
+def state_folder() -> Path:
+    """Where Mayfly keeps what belongs to this machine: MAYFLY_STATE_DIR, else the user's XDG state folder."""
+    given = os.environ.get("MAYFLY_STATE_DIR")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mayfly"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One cluster as this machine knows it; `state` is a key of `states.LOCAL`."""
+
+    name: str
+    owner: str
+    state: str
+    host: str
+    created_at: Timestamp
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DriverProcess:
+    """The driver of one attempt. A pid is only that process while its start time matches (pids are used again)."""
+
+    pid: int
+    started: float
+
+
+class LocalBackend:
+    """Implements `ClusterBackend`; each verb takes the entry's lock, so two actors never interleave within one."""
+
+    settle_seconds = 0.0
+
+    def __init__(self, target: FrozenTarget) -> None:
+        self.target = target
+        self.root = Path(str(target.options.get("state_dir") or state_folder())) / "clusters"
+
+    # -- verbs
+
+    def capacity(self) -> Capacity:
+        """This machine's cores (those we may use) and three quarters of its memory (or of our control group's)."""
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        memory = psutil.virtual_memory().total
+        with contextlib.suppress(OSError, ValueError):
+            memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        with contextlib.suppress(OSError, ValueError):
+            quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+            cores = min(cores, max(1, int(quota) // int(period)))
+        return Capacity(cores=cores, memory=int(memory * _MEMORY_SHARE))
+
+    def create(self, plan: Plan) -> ClusterView:
+        """Write the entry. Idempotent by name and owner: the same owner adopts, a tombstone or another owner refuses."""
+        self._prune()
+        with self._locked(plan.name):
+            entry = self._entry(plan.name)
+            if entry is None:
+                entry = Entry(
+                    name=plan.name,
+                    owner=plan.owner,
+                    state="RUNNING",
+                    host=platform.node(),
+                    created_at=Timestamp(time.time()),
+                    labels=plan.labels,
+                )
+                self._save(entry)
+            elif entry.owner != plan.owner:
+                raise NotOurs(f"cluster {plan.name} exists and belongs to another owner ({entry.owner}); left alone")
+            elif entry.state != "RUNNING":
+                raise Refused(f"cluster {plan.name} is {entry.state.lower()}; a deleted name is never created again")
+            return self._view(entry)
+
+    def describe(self, name: str) -> ClusterView:
+        entry = self._entry(name)
+        return self._view(entry) if entry else ClusterView(name=name, state=ClusterState.ABSENT, detail="no entry")
+
+    def submit(self, order: JobOrder, *, rundir: str) -> None:
+        """Start the driver, detached. Idempotent: an attempt whose driver was started here is not started again."""
+        with self._locked(order.cluster):
+            entry = self._entry(order.cluster)
+            if entry is None or entry.state != "RUNNING":
+                raise Refused(f"cluster {order.cluster} is not running here; job {order.job} was not started")
+            scratch = self._scratch(order)
+            if self._driver(order) is not None:
+                return
+            code = self._unpack(order)
+            scratch.mkdir(parents=True, exist_ok=True)
+            driver = self._spawn(order, rundir=rundir, code=code, scratch=scratch)
+            _write(scratch / "driver.json", encode(driver))
+
+    def poll(self, order: JobOrder) -> JobView:
+        driver = self._driver(order)
+        if driver is None:
+            return JobView(state=JobState.NEVER_STARTED)
+        if _alive(driver):
+            return JobView(state=JobState.RUNNING, detail=f"pid {driver.pid}")
+        said = ""
+        with contextlib.suppress(OSError):
+            said = (self._scratch(order) / "driver.out").read_text(errors="replace")[-2000:].strip()
+        return JobView(state=JobState.ENDED, detail=said or f"pid {driver.pid} is gone")
+
+    def cancel(self, order: JobOrder) -> None:
+        driver = self._driver(order)
+        if driver is not None and _alive(driver):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(driver.pid).terminate()
+
+    def delete(self, name: str, *, owner: str) -> ClusterView:
+        """End every process of the cluster and leave a tombstone. Idempotent in any state, also without an entry."""
+        with self._locked(name):
+            entry = self._entry(name)
+            if entry is None:
+                now = Timestamp(time.time())
+                entry = Entry(name=name, owner=owner, state="DELETING", host=platform.node(), created_at=now)
+            if entry.owner != owner:
+                raise NotOurs(f"cluster {name} belongs to another owner ({entry.owner}); left alone")
+            self._check_host(entry)
+            if entry.state == "RUNNING":
+                entry = replace(entry, state="DELETING")
+            self._save(entry)
+            left = self._end_processes(name)
+            if left:
+                pids = ", ".join(f"{process.pid}" for process in left)
+                return replace(self._view(entry), state=ClusterState.DELETING, detail=f"still alive: pid {pids}")
+            entry = replace(entry, state="DELETED")
+            self._save(entry)
+            for item in self._folder(name).iterdir():
+                if item.is_dir():
+                    shutil.rmtree(item, ignore_errors=True)
+            return self._view(entry)
+
+    def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
+        if not self.root.is_dir():
+            return []
+        views = []
+        for folder in sorted(self.root.iterdir()):
+            entry = self._entry(folder.name)
+            if entry and all(entry.labels.get(key) == value for key, value in labels.items()):
+                view = self._view(entry)
+                if view.state is not ClusterState.ABSENT:
+                    views.append(view)
+        return views
+
+    # -- entries
+
+    def _folder(self, name: str) -> Path:
+        return self.root / name
+
+    def _scratch(self, order: JobOrder) -> Path:
+        return self._folder(order.cluster) / "jobs" / order.job / str(order.attempt)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        folder = self._folder(name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise BackendUnavailable(f"cannot write the state folder {folder}: {error}") from error
+        with lock:
+            # Not inherited by the driver (close_fds) and released by the kernel when its holder dies.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _entry(self, name: str) -> Entry | None:
+        path = self._folder(name) / "entry.json"
+        try:
+            return decode(Entry, path.read_bytes(), where=str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise BackendUnavailable(f"cannot read {path}: {error}") from error
+
+    def _save(self, entry: Entry) -> None:
+        _write(self._folder(entry.name) / "entry.json", encode(entry))
+
+    def _view(self, entry: Entry) -> ClusterView:
+        return ClusterView(
+            name=entry.name,
+            state=LOCAL[entry.state],
+            labels=entry.labels,
+            created_at=entry.created_at,
+            detail=f"{entry.state.lower()} on {entry.host}",
+        )
+
+    def _check_host(self, entry: Entry) -> None:
+        if entry.host != platform.node():
+            raise BackendUnavailable(
+                f"cluster {entry.name} was made on host {entry.host!r}, this is {platform.node()!r}: a local cluster "
+                f"can be looked after only where it runs. Run this on {entry.host!r}"
+            )
+
+    def _prune(self) -> None:
+        """Forget tombstones that are older than any task could be."""
+        if not self.root.is_dir():
+            return
+        for folder in self.root.iterdir():
+            path = folder / "entry.json"
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > _TOMBSTONE_DAYS * 86400:
+                    entry = self._entry(folder.name)
+                    if entry and entry.state == "DELETED":
+                        shutil.rmtree(folder, ignore_errors=True)
+
+    # -- processes
+
+    def _unpack(self, order: JobOrder) -> Path:
+        """The code archive of this order as a folder; whole or not at all."""
+        final = self._folder(order.cluster) / "code" / Path(order.code).stem
+        if final.is_dir():
+            return final
+        data = open_store(self.target.staging).get(order.code)
+        if data is None:
+            raise BackendError(f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew")
+        beside = final.with_name(f".new-{os.getpid()}-{time.monotonic_ns()}")
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            archive.extractall(beside)
+        try:
+            beside.rename(final)
+        except OSError:
+            shutil.rmtree(beside, ignore_errors=True)
+            if not final.is_dir():
+                raise
+        return final
+
+    def _spawn(self, order: JobOrder, *, rundir: str, code: Path, scratch: Path) -> DriverProcess:
+        """Start the driver as a child of init and the leader of nothing we hold: it survives whoever asked for it."""
+        # A job has no business with the orchestrator's configuration, which holds its secrets.
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "_AIRFLOW"))}
+        environment |= {
+            "PYTHONPATH": str(code / "lib"),
+            "PYTHONUNBUFFERED": "1",
+            "MAYFLY_CODE_DIR": str(code),
+            "MAYFLY_CLUSTER": order.cluster,
+            "MAYFLY_OWNER": order.owner,
+            "MAYFLY_PROCESSES_FILE": str(scratch / "processes.json"),
+        }
+        command = [self.target.python or sys.executable, "-m", "mayfly.driver", rundir, order.job, str(order.attempt)]
+        with (scratch / "driver.out").open("ab") as out:
+            # The shell ends at once, so that the driver is nobody's child: no task process can take it down or has to
+            # reap it. Arguments are passed, never pasted.
+            shell = subprocess.run(
+                ["/bin/sh", "-c", 'out=$1; shift; "$@" >>"$out" 2>&1 </dev/null & echo $!', "sh", out.name, *command],
+                env=environment,
+                cwd=scratch,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=out,
+                start_new_session=True,
+                timeout=30,
+                check=True,
+            )
+        pid = int(shell.stdout)
+        try:
+            return DriverProcess(pid=pid, started=psutil.Process(pid).create_time())
+        except psutil.NoSuchProcess:
+            return DriverProcess(pid=pid, started=0.0)
+
+    def _driver(self, order: JobOrder) -> DriverProcess | None:
+        """The driver that was started for this attempt, dead or alive; None when none ever was."""
+        path = self._scratch(order) / "driver.json"
+        try:
+            return decode(DriverProcess, path.read_bytes(), where=str(path))
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        # Whoever started it may have died before writing it down.
+        tail = [order.job, str(order.attempt)]
+        for process in _marked(order.cluster):
+            with contextlib.suppress(psutil.Error):
+                line = process.cmdline()
+                if "mayfly.driver" in line and line[-2:] == tail:
+                    return DriverProcess(pid=process.pid, started=process.create_time())
+        return None
+
+    def _end_processes(self, name: str) -> list[psutil.Process]:
+        """SIGKILL all of the cluster's processes until two looks in a row find none; returns what is left in time."""
+        deadline = time.monotonic() + _END_SECONDS
+        clean_looks = 0
+        while True:
+            found = self._processes(name)
+            clean_looks = 0 if found else clean_looks + 1
+            if clean_looks == 2 or time.monotonic() > deadline:
+                return found
+            for process in found:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
+            if found:
+                psutil.wait_procs(found, timeout=1.0)
+            time.sleep(0.02)
+
+    def _processes(self, name: str) -> list[psutil.Process]:
+        known: dict[int, psutil.Process] = {process.pid: process for process in _marked(name)}
+        for path in self._folder(name).glob("jobs/*/*/processes.json"):
+            with contextlib.suppress(OSError, ValueError, TypeError, psutil.Error):
+                for pid, started in json.loads(path.read_text()):
+                    if _alive(DriverProcess(pid=pid, started=started)):
+                        known[pid] = psutil.Process(pid)
+        for process in list(known.values()):
+            with contextlib.suppress(psutil.Error):
+                known |= {child.pid: child for child in process.children(recursive=True)}
+        known.pop(os.getpid(), None)
+        return [process for process in known.values() if _running(process)]
+
+
+def _marked(name: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.environ().get("MAYFLY_CLUSTER") == name and _running(process):
+                found.append(process)
+    return found
+
+
+def _running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _alive(driver: DriverProcess) -> bool:
+    try:
+        process = psutil.Process(driver.pid)
+        return abs(process.create_time() - driver.started) < 0.05 and _running(process)
+    except psutil.Error:
+        return False
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_bytes(data)
+    os.replace(beside, path)
