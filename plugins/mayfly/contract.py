@@ -327,6 +327,7 @@ class FailureClass(StrEnum):
     OUT_OF_MEMORY_WORKER = "out of memory: worker"
     OUT_OF_MEMORY_SCHEDULER = "out of memory: scheduler"
     OUT_OF_MEMORY_SCRIPT = "out of memory: script"
+    SCRIPT_KILLED = "script killed from outside"
     WORKER_LOST = "worker lost"
     SCHEDULER_DIED = "scheduler died"
     TIMEOUT = "timeout"
