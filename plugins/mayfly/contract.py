@@ -99,7 +99,8 @@ class Timing:
 class FrozenTarget:
     """A target as it was when the run was planned; later tasks never re-read `config/`. Holds no secret.
 
-    `staging` is an absolute fsspec URL. `options` are the backend's own settings.
+    `staging` is an absolute fsspec URL. `max_workers` and `max_worker_memory` (bytes) are the platform's caps, whatever
+    the backend could give. `options` are the backend's own settings.
     """
 
     name: str
@@ -109,6 +110,8 @@ class FrozenTarget:
     prefix: str = "mayfly"
     connection: str | None = None
     python: str | None = None
+    max_workers: int | None = None
+    max_worker_memory: int | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
 
