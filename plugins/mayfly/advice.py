@@ -66,8 +66,8 @@ def more_worker_memory(facts: _Sizes) -> str:
         used += f" and the largest used {size(peak)}"
     suggestion = f" (try {2 * limit / 1e9:.3g} GB)" if limit else ""
     return (
-        f'{used}. Make the pieces smaller (smaller `blocksize`, `repartition(partition_size="100MB")`), give each worker '
-        f"more (`cluster.worker.memory` in job.yaml{suggestion}), or fewer threads (`cluster.worker.cores`)."
+        f'{used}. Make the pieces smaller (smaller `blocksize`, `repartition(partition_size="100MB")`), give each '
+        f"worker more (`cluster.worker.memory` in job.yaml{suggestion}), or fewer threads (`cluster.worker.cores`)."
     )
 
 
@@ -90,9 +90,9 @@ def _place(traceback: Traceback) -> str:
 def _module(match: re.Match[str], _: Traceback) -> str:
     name = match["name"]
     return (
-        f"No module {name!r} in the job's environment. If {name.partition('.')[0]!r} is a file or package of yours, put it "
-        "into the job's folder beside the script (imports start there); if it is an installable package, install it into "
-        "the environment that the target's `python` names in config/targets.yaml."
+        f"No module {name!r} in the job's environment. If {name.partition('.')[0]!r} is a file or package of yours, "
+        "put it into the job's folder beside the script (imports start there); if it is an installable package, "
+        "install it into the environment that the target's `python` names in config/targets.yaml."
     )
 
 
@@ -104,8 +104,8 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         frozenset({"ImportError"}),
         r"cannot import name '(?P<name>[^']*)' from '?(?P<where>[^' ]*)",
         lambda m, _: (
-            f"{m['where']!r} has no {m['name']!r}: another version than the script was written for, or a file of the job's "
-            "folder with the same name as that module hides it (`mayfly validate` finds those)."
+            f"{m['where']!r} has no {m['name']!r}: another version than the script was written for, or a file of the "
+            "job's folder with the same name as that module hides it (`mayfly validate` finds those)."
         ),
     ),
     (
@@ -120,8 +120,8 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         r"Unexpected keyword arguments?: (?P<names>.*)",
         lambda m, _: (
             f"`Client(...)` was given {m['names']}, which only make sense for a cluster of its own. In a job, plain "
-            "`Client()` finds the run's cluster; sizes belong under `cluster` in job.yaml. (`adopt: true`, the default, "
-            "accepts such arguments and says so.)"
+            "`Client()` finds the run's cluster; sizes belong under `cluster` in job.yaml. (`adopt: true`, the "
+            "default, accepts such arguments and says so.)"
         ),
     ),
     (
@@ -136,16 +136,16 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         frozenset({"WorkerStartTimeoutError", "TimeoutError"}),
         r"Only (?P<have>\d+)/(?P<want>\d+) workers arrived",
         lambda m, _: (
-            f"The script waits for {m['want']} workers, and {m['have']} came. The plan may have fitted fewer to this target "
-            "than job.yaml asks: wait for fewer, or for none (Dask begins with the first)."
+            f"The script waits for {m['want']} workers, and {m['have']} came. The plan may have fitted fewer to this "
+            "target than job.yaml asks: wait for fewer, or for none (Dask begins with the first)."
         ),
     ),
     (
         frozenset({"NoValidWorkerError"}),
         r"",
         lambda _, __: (
-            "A task asks for a worker (by address, host or resource) that the cluster does not have. Remove `workers=` / "
-            "`resources=` from the call."
+            "A task asks for a worker (by address, host or resource) that the cluster does not have. Remove `workers=` "
+            "/ `resources=` from the call."
         ),
     ),
     (
@@ -160,17 +160,17 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         frozenset({"FileNotFoundError"}),
         r"(?P<path>'[^']+'|/\S+)",
         lambda m, _: (
-            f"No such file: {m['path']}. Data beside the script: `Path(__file__).parent / ...`. Data elsewhere: name it "
-            "under `inputs` in job.yaml and pass it as an argument; then it is checked on every worker before the script "
-            "runs."
+            f"No such file: {m['path']}. Data beside the script: `Path(__file__).parent / ...`. Data elsewhere: name "
+            "it under `inputs` in job.yaml and pass it as an argument; then it is checked on every worker before the "
+            "script runs."
         ),
     ),
     (
         frozenset({"PermissionError"}),
         r"",
         lambda _, __: (
-            "The job's user may not do this there. Name the location under `inputs` or `outputs` in job.yaml: then it is "
-            "checked on every worker before the script runs."
+            "The job's user may not do this there. Name the location under `inputs` or `outputs` in job.yaml: then it "
+            "is checked on every worker before the script runs."
         ),
     ),
     (

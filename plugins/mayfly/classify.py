@@ -5,8 +5,8 @@ Pure and stdlib only: the supervisor on the cluster classifies, and the orchestr
 Order matters. What the supervisor itself did comes first (it knows), then what the kernel and Dask did to the script,
 then what the script says of itself; the last rule matches everything.
 
-Retryable means: the same job with the same settings may well succeed when run again. Infrastructure that went away, yes;
-the user's code, its limits and its data, no: a retry would only spend the same money again. Each rule says why.
+Retryable means: the same job with the same settings may well succeed when run again. Infrastructure that went away:
+yes. The user's code, limits and data: no, a retry would only spend the same money again. Each rule says why.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def driver_died(status: Status | None, log_tail: tuple[str, ...]) -> Failure:
     if status is None:
         seen = "the driver never wrote a status: it ended before or while it started"
         advice = (
-            "Look at the driver's own output on the target. Usual causes: the target's `python` does not exist or lacks "
-            "Dask, the staging store cannot be written from the cluster, or the machine went away."
+            "Look at the driver's own output on the target. Usual causes: the target's `python` does not exist or "
+            "lacks Dask, the staging store cannot be written from the cluster, or the machine went away."
         )
     else:
         seen = (
@@ -238,9 +238,9 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.ORCHESTRATOR_LOST,
         evidence=_said,
         advice=lambda r: (
-            f"Nothing renewed the job's lease for {duration(r.facts.limit_s)}, so the driver ended the job to bound the "
-            "cost. See whether the scheduler and workers of Airflow (or the `mayfly run` in your terminal) were down "
-            "or the DAG was paused."
+            f"Nothing renewed the job's lease for {duration(r.facts.limit_s)}, so the driver ended the job to bound "
+            "the cost. See whether the scheduler and workers of Airflow (or the `mayfly run` in your terminal) were "
+            "down or the DAG was paused."
         ),
         retryable=True,
         why="the job itself was healthy",
@@ -284,9 +284,9 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.STALLED,
         evidence=_said,
         advice=lambda r: (
-            f"For {duration(r.facts.limit_s)} no task finished, nothing was printed, and neither CPU nor network moved. "
-            "The call stacks in the log show where everybody waited (often a lock, or a read without a timeout). "
-            "`stall_timeout: 0` in job.yaml turns the watch off."
+            f"For {duration(r.facts.limit_s)} no task finished, nothing was printed, and neither CPU nor network "
+            "moved. The call stacks in the log show where everybody waited (often a lock, or a read without a "
+            "timeout). `stall_timeout: 0` in job.yaml turns the watch off."
         ),
         retryable=True,
         why="most stalls are lost messages or hung connections, and fresh workers have none",
@@ -322,8 +322,8 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.VERSION_MISMATCH,
         evidence=_preflight_said,
         advice=lambda _: (
-            "Script, scheduler and workers must run the same versions. Point the target's `python` (config/targets.yaml) "
-            "at one environment, or rebuild the one that differs."
+            "Script, scheduler and workers must run the same versions. Point the target's `python` "
+            "(config/targets.yaml) at one environment, or rebuild the one that differs."
         ),
         retryable=False,
         why="the same environments would be compared again",
@@ -372,8 +372,8 @@ RULES: tuple[Rule, ...] = (
         advice=lambda r: (
             "Dask did not get ready"
             + (f" within {duration(r.facts.limit_s)}" if r.facts.limit_s else "")
-            + ". The machine may be overloaded or out of memory, ports blocked, or a `cluster.dask` setting wrong. Raise "
-            "`start_timeout` in job.yaml if workers merely need longer."
+            + ". The machine may be overloaded or out of memory, ports blocked, or a `cluster.dask` setting wrong. "
+            "Raise `start_timeout` in job.yaml if workers merely need longer."
         ),
         retryable=True,
         why="starting depends on the machine's load and the network more than on the job",
@@ -385,9 +385,9 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.OUT_OF_MEMORY_SCHEDULER,
         evidence=_host_said,
         advice=lambda r: (
-            f"The scheduler's process ran out of memory ({size(r.facts.peaks.host_memory)} seen). Make the graph smaller: "
-            "larger partitions, no large objects inside `delayed` or `map` arguments (`client.scatter` or read them on "
-            "the workers)."
+            f"The scheduler's process ran out of memory ({size(r.facts.peaks.host_memory)} seen). Make the graph "
+            "smaller: larger partitions, no large objects inside `delayed` or `map` arguments (`client.scatter` or "
+            "read them on the workers)."
         ),
         retryable=False,
         why="the same graph needs the same memory",
@@ -476,7 +476,8 @@ RULES: tuple[Rule, ...] = (
         evidence=lambda r: _workers_said(r, _CRASHED),
         advice=lambda _: (
             "A task ended the worker's process itself, on several workers in turn: native code that crashed, or "
-            "`os._exit` / `sys.exit` in a task. Run the task named above alone with `faulthandler` enabled to see where."
+            "`os._exit` / `sys.exit` in a task. Run the task named above alone with `faulthandler` enabled to see "
+            "where."
         ),
         retryable=False,
         why="the task did it on every worker that Dask tried",
@@ -530,7 +531,8 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.USER_ERROR,
         evidence=_exit_said,
         advice=lambda r: (
-            f"The script's process crashed with {signal_name(_signal(r))}: native code (an extension module) failed, not "
+            f"The script's process crashed with {signal_name(_signal(r))}: native code (an extension module) failed, "
+            "not "
             'Python. Put `env: {PYTHONFAULTHANDLER: "1"}` into job.yaml to see the Python line; updating or pinning '
             "that package is the usual cure."
         ),

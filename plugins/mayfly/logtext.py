@@ -1,8 +1,8 @@
 """Reading the end of a log: the traceback that ended the script, and lines fit to be quoted. Pure, stdlib only.
 
 A log tail mixes the script's output, its workers' (`[worker 3] …`) and the noise of an interpreter that is going down
-(`Exception ignored in atexit callback`, tasks that asyncio never awaited). What a reader needs is the one traceback that
-ended the script, without the frames of the libraries in between.
+(`Exception ignored in atexit callback`, tasks that asyncio never awaited). What a reader needs is the one traceback
+that ended the script, without the frames of the libraries in between.
 """
 
 from __future__ import annotations
