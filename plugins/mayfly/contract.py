@@ -93,6 +93,8 @@ class Timing:
     status: float = 2.0
     segment: float = 3.0
     stop_grace: float = 10.0
+    no_tasks: float = 60.0
+    """A job that has run so long without a task on the cluster is told so."""
 
 
 @dataclass(frozen=True, kw_only=True)
