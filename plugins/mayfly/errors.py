@@ -97,10 +97,10 @@ class Refused(MayflyError):
 
 
 class JobFailed(MayflyError):
-    """The job's attempt ended badly."""
+    """The job's attempt ended badly. `lines` are what its log said since the last poke."""
 
-    def __init__(self, failure: Failure, *, detail: str = "") -> None:
-        self.failure = failure
+    def __init__(self, failure: Failure, *, detail: str = "", lines: tuple[str, ...] = ()) -> None:
+        self.failure, self.lines = failure, lines
         self.retryable = failure.retryable
         super().__init__("\n".join(part for part in (failure.summary(), detail) if part))
 

@@ -1,0 +1,391 @@
+"""The steps of a run, as pokes: each does what can be done now and returns at once.
+
+The Airflow operators and the command line call the same steps; they differ only in how they wait between two pokes.
+All state is in the run directory, so any process may make the next poke, after any crash, also two at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from mayfly.attempts import cancel, enforce_deadline, record_of_the_dead, renew_lease, rest_of_log
+from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
+from mayfly.contract import (
+    Ack,
+    Closing,
+    ClusterCreated,
+    ClusterIntent,
+    Deleting,
+    FrozenTarget,
+    Identity,
+    JobOrder,
+    Lease,
+    Outcome,
+    Plan,
+    Receipt,
+    Record,
+    Timestamp,
+    from_json,
+    to_json,
+)
+from mayfly.errors import ClusterFailed, DeadlinePassed, JobFailed, NotProven, Refused
+from mayfly.generation import DeletionFacts, JobMove, State, job_move, prove_deletion, state_of
+from mayfly.names import cluster_name
+from mayfly.rundir import AttemptDir, RunDir, Store, open_store
+from mayfly.states import ClusterState
+
+@dataclass(frozen=True, kw_only=True)
+class Poll:
+    """What a poke found. `lines` are to be logged, `progress` too when not empty (it is, when nothing changed)."""
+
+    done: bool
+    lines: tuple[str, ...] = ()
+    progress: str = ""
+    result: Any = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handle:
+    """All that a later task needs to find its run: what plan returns. Holds no secret."""
+
+    name: str
+    target: FrozenTarget
+
+    def to_json(self) -> dict[str, Any]:
+        data = to_json(self)
+        assert isinstance(data, dict)
+        return data
+
+    @classmethod
+    def from_json(cls, data: object) -> Handle:
+        return from_json(cls, data, where="the plan task's return value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """One job to run on the cluster; what is None comes from the plan. `timeout` in seconds."""
+
+    key: str
+    script: str
+    args: tuple[str, ...] = ()
+    timeout: float | None = None
+    env: Mapping[str, str] | None = None
+
+
+class Run:
+    """One generation of one run's cluster, seen from the orchestrator."""
+
+    def __init__(self, *, plan: Plan, store: Store, backend: ClusterBackend) -> None:
+        self.plan, self.store, self.backend = plan, store, backend
+        self.dir = RunDir(store, plan.name)
+
+    @classmethod
+    def open(cls, handle: Handle) -> Run:
+        """NotProven when there is no plan: then nobody can say what was made."""
+        store = open_store(handle.target.staging)
+        plan = RunDir(store, handle.name).plan()
+        if plan is None:
+            raise NotProven(
+                f"no plan.json in {store.url}/runs/{handle.name}: what this run made is not known, so its deletion cannot "
+                "be proven. Look for clusters with `mayfly ls`, end them with `mayfly reap`"
+            )
+        return cls(plan=plan, store=store, backend=open_backend(plan.target))
+
+    def state(self) -> State:
+        return state_of(
+            plan=True,
+            closing=self.store.get(f"{self.dir.root}/closing.json") is not None,
+            receipt=self.store.get(f"{self.dir.root}/receipt.json") is not None,
+        )
+
+    # -- create
+
+    def create(self, by: str) -> Poll:
+        """Make the cluster, or adopt ours. Done when it is running.
+
+        Refused when the generation is closing; ClusterFailed when it came up broken; DeadlinePassed.
+        """
+        self._require_open()
+        self.dir.create("cluster.json", ClusterIntent(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by))
+        intent = self.dir.intent()
+        assert intent is not None
+        first = self.dir.created() is None
+        if first:
+            view = self.backend.create(self.plan)
+            self._delete_if_unwanted()
+            self.dir.create("created.json", ClusterCreated(name=self.plan.name, at=_now(), detail=view.detail))
+        view = self.backend.describe(self.plan.name)
+        lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",) if first else ()
+        if view.state is ClusterState.RUNNING:
+            self._delete_if_unwanted()
+            return Poll(done=True, lines=lines, result=view)
+        if view.state is not ClusterState.CREATING:
+            raise ClusterFailed(f"cluster {self.plan.name} is {view.state} before it was ever ready: {view.detail}")
+        waited = time.time() - intent.at
+        if waited > self.plan.limits.start:
+            raise DeadlinePassed(
+                f"cluster {self.plan.name} is still {view.state} after {waited:.0f} s (start_timeout "
+                f"{self.plan.limits.start:.0f} s): {view.detail}"
+            )
+        return Poll(done=False, lines=lines, progress=f"cluster {view.state}: {view.detail}")
+
+    def _require_open(self) -> None:
+        state = self.state()
+        if state is not State.OPEN:
+            raise Refused(
+                f"generation {self.plan.generation} of this run's cluster ({self.plan.name}) is {state}; nothing can start "
+                "in it. To run again, clear the whole group (plan and everything after it), which opens the next generation"
+            )
+
+    def _delete_if_unwanted(self) -> None:
+        """The second half of create's promise: whoever closed the generation meanwhile may have listed too early."""
+        if self.dir.closing() is not None:
+            self.backend.delete(self.plan.name, owner=self.plan.owner)
+            raise Refused(f"cluster {self.plan.name} was closed while it was being created; it was deleted again")
+
+    # -- job
+
+    def job(self, request: JobRequest, *, try_number: int, inline: bool, by: str) -> Poll:
+        """Start or watch the job's attempt; done with its `Record` when it succeeded.
+
+        JobFailed (with the failure's class, evidence and advice) when it failed; Refused without a living cluster.
+        """
+        self._require_open()
+        number = self.dir.last_attempt(request.key)
+        attempt = self.dir.attempt(request.key, number)
+        record = attempt.record() if number else None
+        ack = attempt.ack() if record else None
+        move = job_move(
+            last_attempt=number,
+            ended=record is not None,
+            acknowledged_by=ack.by_try if ack else None,
+            try_number=try_number,
+        )
+        if move is JobMove.START:
+            return self._start(request, number + 1, inline=inline, by=by)
+        order = attempt.order()
+        assert order is not None
+        lines, shown = renew_lease(attempt, order, by=by)
+        record = (
+            record or attempt.record() or record_of_the_dead(attempt, order, self.backend, submit_to=self.dir.url)
+        )
+        if record is None:
+            enforce_deadline(attempt, order, self.backend, by=by)
+            return Poll(done=False, lines=lines, progress=shown)
+        lines += rest_of_log(attempt)
+        attempt.create("ack.json", Ack(by_try=try_number, at=_now()))
+        if record.outcome is not Outcome.SUCCESS:
+            assert record.failure is not None
+            raise JobFailed(record.failure, detail=f"all of it: {attempt.url}", lines=lines)
+        seconds = record.ended_at - record.started_at
+        return Poll(done=True, lines=(*lines, *record.notes, f"{record.job}: success in {seconds:.1f} s"), result=record)
+
+    def _start(self, request: JobRequest, number: int, *, inline: bool, by: str) -> Poll:
+        view = self.backend.describe(self.plan.name)
+        if view.state is not ClusterState.RUNNING:
+            raise Refused(
+                f"cluster {self.plan.name} is {view.state} ({view.detail}); a job needs a living one. To run again, clear "
+                "the whole group (plan and everything after it)"
+            )
+        for other in self.unended():
+            if other.job != request.key:
+                return Poll(done=False, progress=f"waiting: job {other.job!r} still runs on this cluster")
+        timing = self.plan.target.timing
+        limits = self.plan.limits
+        order = JobOrder(
+            cluster=self.plan.name,
+            owner=self.plan.owner,
+            job=request.key,
+            attempt=number,
+            script=request.script,
+            args=request.args,
+            env=self.plan.env if request.env is None else request.env,
+            inputs=self.plan.inputs,
+            outputs=self.plan.outputs,
+            launcher=self.plan.target.launcher,
+            workers=self.plan.workers,
+            dask=self.plan.dask,
+            limits=limits if request.timeout is None else replace(limits, job=request.timeout),
+            script_memory=self.plan.script_memory,
+            adopt=self.plan.adopt,
+            code=self.plan.code,
+            lease_ttl=timing.lease_ttl_inline if inline else timing.lease_ttl,
+            timing=timing,
+            expires_at=self.plan.expires_at,
+            at=_now(),
+            by=by,
+        )
+        attempt = self.dir.attempt(request.key, number)
+        if not attempt.create("job.json", order):
+            return Poll(done=False, progress=f"attempt {number} was just opened by somebody else; watching it")
+        attempt.put("lease.json", Lease(seq=1, writer=by, ttl_s=order.lease_ttl))
+        self._require_open()
+        self.backend.submit(order, rundir=self.dir.url)
+        return Poll(done=False, lines=(f"attempt {number} of {request.key} started: {attempt.url}",))
+
+    # -- collect
+
+    def attempts(self) -> Iterator[AttemptDir]:
+        for job in self.dir.jobs():
+            for number in range(1, self.dir.last_attempt(job) + 1):
+                yield self.dir.attempt(job, number)
+
+    def unended(self) -> list[AttemptDir]:
+        return [attempt for attempt in self.attempts() if attempt.record() is None]
+
+    def _end_jobs(self, *, by: str, reason: str) -> Poll | None:
+        """Cancel what still runs and give it time to write its record; None when nothing is left to wait for."""
+        waiting = []
+        for attempt in self.unended():
+            order = attempt.order()
+            assert order is not None
+            if record_of_the_dead(attempt, order, self.backend) is not None:
+                continue
+            if time.time() < cancel(attempt, order, self.backend, by=by, reason=reason):
+                waiting.append(f"{attempt.job} (attempt {attempt.number})")
+        return Poll(done=False, progress=f"cancelled, waiting for the record of {', '.join(waiting)}") if waiting else None
+
+    def collect(self, by: str) -> Poll:
+        """Make sure that each attempt has its record (no job may be running any more); done with all records."""
+        waiting = self._end_jobs(by=by, reason="the jobs' tasks have ended") if self.state() is State.OPEN else None
+        if waiting:
+            return waiting
+        records = self.records()
+        lines = tuple(
+            f"{record.job} attempt {record.attempt}: {record.outcome}, {record.ended_at - record.started_at:.1f} s, "
+            f"peak {record.peaks.memory / 1e9:.2f} GB on {record.peaks.workers} workers"
+            for record in records
+        )
+        return Poll(done=True, lines=lines or ("no job ran",), result=records)
+
+    def records(self) -> list[Record]:
+        return [record for attempt in self.attempts() if (record := attempt.record()) is not None]
+
+    # -- delete
+
+    def delete(self, by: str, reason: str = "") -> Poll:
+        """Close the generation, end everything of it (and of those before it), prove that; done with the receipt.
+
+        Idempotent in any state. NotProven or DeadlinePassed when absence could not be shown in time.
+        """
+        receipt = self.dir.receipt()
+        if receipt is not None:
+            return Poll(done=True, lines=(f"already proven: {receipt.rule} ({receipt.by})",), result=receipt)
+        self.dir.create("closing.json", Closing(at=_now(), by=by, reason=reason))
+        closing = self.dir.closing()
+        assert closing is not None
+        waiting = self._end_jobs(by=by, reason=reason or "the cluster is being deleted")
+        if waiting:
+            return waiting
+        found = self._present()
+        if found:
+            self.dir.create("deleting.json", Deleting(found=tuple(sorted(found)), at=_now()))
+        owners = self._owners()
+        for name in {self.plan.name, *found}:
+            if name in owners:
+                self.backend.delete(name, owner=owners[name])
+        left = self._present()
+        if left:
+            about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
+            over = time.time() - closing.at - self.plan.limits.delete
+            if over > 0:
+                raise DeadlinePassed(
+                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: {about}. "
+                    f"End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
+                )
+            return Poll(done=False, progress=f"deleting: {about}")
+        return self._prove(closing, by=by)
+
+    def _prove(self, closing: Closing, *, by: str) -> Poll:
+        intent, created = self.dir.intent(), self.dir.created()
+        now = _now()
+        proof = prove_deletion(
+            DeletionFacts(
+                asked=intent is not None,
+                created=created is not None,
+                matched=self.dir.deleting() is not None,
+                expired=now > self.plan.expires_at,
+                settle_seconds=self.backend.settle_seconds,
+                closing_at=closing.at,
+                now=now,
+            )
+        )
+        if proof.unproven:
+            raise NotProven(f"cluster {self.plan.name}: {proof.unproven}")
+        if proof.wait_until is not None:
+            return Poll(
+                done=False, progress=f"nothing is listed; watching {proof.wait_until - now:.0f} s more for a late create"
+            )
+        began = (created.at if created else None) or (intent.at if intent else None)
+        billed = now - began if began else 0.0
+        labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
+        self.dir.create(
+            "receipt.json",
+            Receipt(
+                name=self.plan.name,
+                generation=self.plan.generation,
+                owner=self.plan.owner,
+                created_at=Timestamp(began) if began else None,
+                deleted_at=now,
+                rule=proof.rule,
+                checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
+                billed_seconds=billed,
+                cost=0.0 if self.plan.target.backend == "local" else None,
+                by=by,
+            ),
+        )
+        receipt = self.dir.receipt()
+        return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
+
+    def _present(self) -> dict[str, ClusterView]:
+        """Every cluster of this run, up to this generation, that is not proven absent."""
+        views = {self.plan.name: self.backend.describe(self.plan.name)}
+        wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
+        for view in self.backend.find(wanted):
+            if int(view.labels.get("generation", "0")) <= self.plan.generation:
+                views[view.name] = view
+        return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
+
+    def _owners(self) -> dict[str, str]:
+        """Names of this run's clusters up to this generation, with the nonces that their plans hold."""
+        owners = {self.plan.name: self.plan.owner}
+        for generation in range(1, self.plan.generation):
+            name = cluster_name(
+                prefix=self.plan.target.prefix,
+                job=self.plan.job,
+                identity=self.plan.identity,
+                generation=generation,
+            )
+            plan = RunDir(self.store, name).plan()
+            if plan is not None:
+                owners[name] = plan.owner
+        return owners
+
+    # -- report
+
+    def report(self, states: Mapping[str, str], *, may_skip: frozenset[str] = frozenset()) -> Poll:
+        """Write report.html and judge; done with a `Verdict`. It does not raise on a bad one: the caller decides."""
+        from mayfly.reporting import write_report  # rendering is no business of a poke
+
+        verdict = write_report(self, states, may_skip=may_skip)
+        return Poll(done=True, lines=verdict.lines, result=verdict)
+
+
+def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle | None:
+    """The newest generation of this run that has a plan, for a task that lost its plan's return value."""
+    store = open_store(target.staging)
+    found = None
+    generation = 1
+    while True:
+        name = cluster_name(prefix=target.prefix, job=job, identity=identity, generation=generation)
+        plan = RunDir(store, name).plan()
+        if plan is None:
+            return found
+        found, generation = Handle(name=name, target=plan.target), generation + 1
+
+
+def _now() -> Timestamp:
+    return Timestamp(time.time())

@@ -1,0 +1,79 @@
+"""The first step of a run: settle which generation is ours, and write its plan before anything is created."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from itertools import count
+from pathlib import Path
+
+from mayfly.backends.base import open_backend
+from mayfly.bundle import upload_bundle
+from mayfly.contract import FrozenTarget, Identity, Plan
+from mayfly.generation import PlanMove, plan_move, state_of
+from mayfly.lifecycle import Handle, Poll, Run
+from mayfly.plan import describe, make_plan
+from mayfly.rundir import FileStore, RunDir, open_store, require_create_if_absent
+from mayfly.spec import JobSpec
+
+
+def plan_step(
+    *,
+    job: JobSpec,
+    target: FrozenTarget,
+    identity: Identity,
+    home: Path,
+    by: str,
+    jobs: int = 1,
+    attempts: int = 1,
+    max_age: float | None = None,
+) -> Poll:
+    """One poke of plan; done with a `Handle`.
+
+    Not done while an older generation is being ended: one that is closing, has expired, or meant something else.
+    InputError when the job cannot run on the target; nothing is created then.
+    """
+    store = open_store(target.staging)
+    backend = open_backend(target)
+    if not isinstance(store, FileStore):
+        require_create_if_absent(store)
+    code = upload_bundle(store, job.folder)
+
+    def draft(generation: int) -> Plan:
+        return make_plan(
+            job=job,
+            target=target,
+            identity=identity,
+            generation=generation,
+            capacity=backend.capacity(),
+            home=home,
+            code=code,
+            now=time.time(),
+            owner=secrets.token_hex(8),
+            jobs=jobs,
+            attempts=attempts,
+            max_age=max_age,
+        )
+
+    for generation in count(1):
+        new = draft(generation)
+        rundir = RunDir(store, new.name)
+        rundir.create("plan.json", new)
+        plan = rundir.plan()
+        assert plan is not None
+        move = plan_move(
+            state_of(plan=True, closing=rundir.closing() is not None, receipt=rundir.receipt() is not None),
+            same_hash=plan.hash == new.hash,
+            expired=time.time() > plan.expires_at,
+        )
+        if move is PlanMove.ADOPT:
+            adopted = () if plan.owner == new.owner else ("adopted this run's open generation",)
+            lines = (*describe(plan), *adopted, f"run directory {rundir.url}")
+            return Poll(done=True, lines=lines, result=Handle(name=plan.name, target=plan.target))
+        if move is PlanMove.END:
+            ending = Run(plan=plan, store=store, backend=open_backend(plan.target)).delete(by, reason="planned anew")
+            if not ending.done:
+                return Poll(
+                    done=False, lines=ending.lines, progress=f"ending generation {generation}: {ending.progress}"
+                )
+    raise AssertionError("unreachable: count() does not end")
