@@ -1,0 +1,71 @@
+# `make` alone prints the targets. LANE chooses the Airflow version: 3.3.2 (default, .venv) or 3.1.8 (.venv-3.1.8).
+# Paths are relative on purpose: make cannot handle a clone whose own path has spaces, the recipes can.
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+LANE ?= 3.3.2
+PYTHON ?= python3.11
+PYTEST_ARGS ?=
+
+VENV := .venv$(if $(filter-out 3.3.2,$(LANE)),-$(LANE))
+LOCK := requirements/airflow-$(LANE).lock
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+# Airflow of this clone and of nobody else; tests make their own.
+export AIRFLOW_HOME := $(CURDIR)/.airflow
+export MAYFLY_HOME := $(CURDIR)
+# No news from elsewhere while we work: no update checks, no usage reports.
+export SCARF_ANALYTICS := false
+
+.PHONY: help install demo data test check format up bench lock compose-env clean
+
+help:  ## this text
+	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
+	@echo
+	@sed -nE 's/^([a-z-]+):.*  ## (.*)/  make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	    printf '%-20s %s\n' "$$name" "$$text"; done
+	@echo
+	@echo "  LANE=3.1.8           the other tested Airflow (default: 3.3.2), e.g. make test LANE=3.1.8"
+	@echo "  PYTHON=/path/to/...  the Python 3.11 that makes the environment (default: python3.11)"
+	@echo "  PYTEST_ARGS='...'    more arguments for pytest, e.g. PYTEST_ARGS='-k units -x'"
+
+$(LOCK):
+	@echo "error: no lane '$(LANE)'; there are: $$(cd requirements && ls airflow-*.lock | sed -E 's/airflow-(.*).lock/\1/' | xargs)" >&2; exit 1
+
+$(STAMP): $(LOCK) requirements/bootstrap.lock requirements.txt pyproject.toml scripts/install.sh
+	@PYTHON="$(PYTHON)" bash scripts/install.sh $(VENV) $(LOCK)
+	@touch $@
+
+install: $(STAMP)  ## make or update the environment of the lane
+
+demo: $(STAMP)  ## run the example job `flights` by Airflow on this machine, from nothing, and show what came of it
+	@bash scripts/demo.sh $(VENV)
+
+data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
+	@$(BIN)/python scripts/make_demo_data.py
+
+test: $(STAMP)  ## all tests
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(STAMP)  ## lint, formatting, types, shell scripts
+	@bash scripts/check.sh $(VENV)
+
+format: $(STAMP)  ## let ruff format and sort everything
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+up: $(STAMP)  ## a local Airflow with its UI on loopback; Ctrl-C stops it
+	@$(BIN)/python -m mayfly.airflow.standalone
+
+bench: $(STAMP)  ## reproducible measurements (nothing here is a test)
+	@bash scripts/bench.sh $(VENV)
+
+lock: $(STAMP)  ## renew the lock files; make lock LOCK_ARGS=--upgrade takes newer versions
+	@PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh $(LOCK_ARGS)
+
+compose-env: $(STAMP)  ## make .env with fresh secrets for docker-compose.yaml
+	@$(BIN)/python scripts/compose_env.py
+
+clean:  ## remove environments, caches, demo data and the local Airflow; refuses while a run is alive
+	@bash scripts/clean.sh
