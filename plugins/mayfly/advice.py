@@ -157,6 +157,14 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         ),
     ),
     (
+        frozenset({"ValueError"}),
+        r"Mismatched dtypes found in",
+        lambda _, __: (
+            "Dask guesses column types from the beginning of the first file, and a later one differs. Name the types: "
+            '`dd.read_csv(..., dtype={"column": "float64"})`, or store the data as Parquet, which knows them.'
+        ),
+    ),
+    (
         frozenset({"FileNotFoundError"}),
         r"(?P<path>'[^']+'|/\S+)",
         lambda m, _: (

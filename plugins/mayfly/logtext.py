@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_LINES = 14
 MAX_CHARS = 300
@@ -51,6 +51,8 @@ class Traceback:
     message: tuple[str, ...]
     frames: tuple[Frame, ...]
     cause: str = ""
+    after: tuple[str, ...] = ()
+    """Lines after the message's first blank line: the rest of a long message, or what was printed next."""
 
     @property
     def short_type(self) -> str:
@@ -62,14 +64,23 @@ class Traceback:
 
     @property
     def remote(self) -> bool:
-        """Raised by a task and handed to the script by Dask, so that it happened on a worker."""
-        return any(re.search(r"/distributed/(client|worker)\.py$", frame.path) for frame in self.frames)
+        """Raised by a task and handed to the script by Dask, so that it happened on a worker.
+
+        Dask cuts its own frames out: after `compute` comes the task's first frame.
+        """
+        if any(re.search(r"/distributed/(client|worker)\.py$", frame.path) for frame in self.frames):
+            return True
+        base = [number for number, frame in enumerate(self.frames) if frame.path.endswith("/dask/base.py")]
+        after = self.frames[base[-1] + 1 :] if base else ()
+        return bool(after) and not any(re.search(r"/dask/(threaded|local)\.py$", frame.path) for frame in after)
 
     def quoted(self, frames: int = 4) -> tuple[str, ...]:
         """The user's last frames (the library's last one when there is none) and the message."""
         mine = [frame for frame in self.frames if not frame.library] or list(self.frames[-1:])
         lines = [line for frame in mine[-frames:] for line in frame.quoted()]
         lines += self.message[:6]
+        if len(self.message) < 4:
+            lines += [line for line in self.after if line][:4]
         if self.cause:
             lines.append(f"(caused by {self.cause})")
         return bounded(lines)
@@ -122,7 +133,7 @@ def last_traceback(lines: Sequence[str]) -> Traceback | None:
     if last is first:
         return last
     cause = first.message[0] if first.message else first.type
-    return Traceback(type=last.type, message=last.message, frames=last.frames, cause=cause)
+    return replace(last, cause=cause)
 
 
 def _chains(lines: Sequence[str]) -> list[tuple[bool, list[Traceback]]]:
@@ -178,7 +189,12 @@ def _parse(lines: Sequence[str], number: int) -> tuple[Traceback | None, int]:
     while number < len(lines) and len(message) < 8 and lines[number] and not _starts_something(lines[number]):
         message.append(lines[number])
         number += 1
-    return Traceback(type=error["type"], message=tuple(message), frames=tuple(frames)), number
+    after = []
+    for line in lines[number : number + 8]:
+        if _starts_something(line):
+            break
+        after.append(line)
+    return Traceback(type=error["type"], message=tuple(message), frames=tuple(frames), after=tuple(after)), number
 
 
 def _starts_something(line: str) -> bool:
