@@ -29,8 +29,10 @@ def read(folder: str, delay: str) -> dd.DataFrame:
 
 
 def summarise(flights: pd.DataFrame) -> pd.DataFrame:
-    """One row per group, in minutes; `counted` flights have a delay. All rows of a group must be here: medians cannot be
-    merged."""
+    """One row per group, in minutes; `counted` flights have a delay.
+
+    All rows of a group must be here, since medians of parts cannot be merged.
+    """
     groups = flights.assign(late=flights["delay"] > LATE, missing=flights["delay"].isna()).groupby(GROUP)
     delay = groups["delay"]
     return pd.DataFrame(
