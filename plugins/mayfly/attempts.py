@@ -129,6 +129,6 @@ def enforce_deadline(attempt: AttemptDir, order: JobOrder, backend: ClusterBacke
         cancel(attempt, order, backend, by=by, reason="its deadline passed and the driver did not end it")
     if age > allowed + _JOB_EXTRA_SECONDS:
         raise DeadlinePassed(
-            f"job {order.job} runs since {age:.0f} s, at most {allowed:.0f} s were planned, and its driver does not answer; "
-            "the cluster will be deleted"
+            f"job {order.job} runs since {age:.0f} s, at most {allowed:.0f} s were planned, and its driver does not "
+            "answer; the cluster will be deleted"
         )

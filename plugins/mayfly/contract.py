@@ -30,7 +30,7 @@ SCHEMA = 1
 Timestamp = NewType("Timestamp", float)
 """POSIX seconds; an ISO-8601 UTC string in JSON."""
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 def iso(at: float) -> str:
@@ -169,8 +169,8 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterIntent:
-    """cluster.json: written before the create call."""
+class CreateCall:
+    """calls/<n>.json, written before the n-th create call: what will exist, and who asks for it."""
 
     name: str
     owner: str
@@ -180,11 +180,12 @@ class ClusterIntent:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterCreated:
-    """created.json: the create call has returned; the cluster was there. Its absence means "not known to have ended"."""
+class CreateReturn:
+    """calls/<n>.done.json: that call has returned, or was not made after all. While it is absent the call may still take
+    effect."""
 
-    name: str
     at: Timestamp
+    called: bool = True
     detail: str = ""
     schema: int = SCHEMA
 

@@ -8,8 +8,13 @@ and acts. What keeps "no cluster outlives its run" true under any interleaving:
 
 - who creates reads closing.json *before* and *after* the call, and deletes what nobody wants;
 - who deletes writes closing.json *first*, so that one of the two sees the other;
-- where a create call may still be under way when delete lists (its process is unknown), absence counts only after it
-  has held for the backend's settle time, or at once where deleting a name makes creating it impossible.
+- each create call is announced and its return is noted, by number: one creator's return says nothing of another's call;
+- who deletes reads these notes *before* it lists, so that a call noted as returned has had its effect in the listing;
+- where a call may still be under way when delete lists, absence counts only after it has held for the backend's settle
+  time, or at once where deleting a name makes creating it impossible. A settle time bounds how long a call may take
+  from the look at closing.json on; a process that is stopped for longer just there is left to the cluster's maximum age.
+
+`tests/unit/test_generation_model.py` walks every interleaving, with deaths anywhere.
 """
 
 from __future__ import annotations
@@ -78,9 +83,11 @@ class DeletionFacts:
     """What delete knows when its last listing found nothing. Times are POSIX seconds."""
 
     asked: bool
-    """cluster.json: somebody was about to create."""
+    """Somebody was about to call create."""
     created: bool
-    """created.json: the create call returned."""
+    """Some create call returned."""
+    pending: bool
+    """Some create call was announced and is not known to have returned: it may still take effect."""
     matched: bool
     """deleting.json: some try of delete saw the cluster."""
     expired: bool
@@ -108,12 +115,14 @@ def prove_deletion(facts: DeletionFacts) -> Proof:
             unproven="a cluster was created, but no listing and no look-up by name ever showed it to delete: "
             "a wrong account, region or state folder would look just like this"
         )
-    if facts.created:
-        return Proof(rule="deleted: it was seen, deleted, and neither name nor labels find anything")
     if not facts.asked:
         return Proof(rule="never asked for: the run ended before anything was created")
+    if not facts.pending:
+        return Proof(rule="deleted: it was seen, deleted, and neither name nor labels find anything")
     if facts.settle_seconds <= 0:
         return Proof(rule="name retired: nothing is there, and nothing of that name can be created any more")
     if facts.now < facts.closing_at + facts.settle_seconds:
         return Proof(wait_until=facts.closing_at + facts.settle_seconds)
-    return Proof(rule=f"settled: create was not known to have ended; nothing appeared for {facts.settle_seconds:.0f} s")
+    return Proof(
+        rule=f"settled: a create call was not known to have ended; nothing appeared for {facts.settle_seconds:.0f} s"
+    )

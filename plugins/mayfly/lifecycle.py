@@ -16,8 +16,8 @@ from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
 from mayfly.contract import (
     Ack,
     Closing,
-    ClusterCreated,
-    ClusterIntent,
+    CreateCall,
+    CreateReturn,
     Deleting,
     FrozenTarget,
     Identity,
@@ -36,6 +36,7 @@ from mayfly.generation import DeletionFacts, JobMove, State, job_move, prove_del
 from mayfly.names import cluster_name
 from mayfly.rundir import AttemptDir, RunDir, Store, open_store
 from mayfly.states import ClusterState
+
 
 @dataclass(frozen=True, kw_only=True)
 class Poll:
@@ -109,22 +110,18 @@ class Run:
         Refused when the generation is closing; ClusterFailed when it came up broken; DeadlinePassed.
         """
         self._require_open()
-        self.dir.create("cluster.json", ClusterIntent(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by))
-        intent = self.dir.intent()
-        assert intent is not None
-        first = self.dir.created() is None
-        if first:
-            view = self.backend.create(self.plan)
-            self._delete_if_unwanted()
-            self.dir.create("created.json", ClusterCreated(name=self.plan.name, at=_now(), detail=view.detail))
+        calls = self.dir.calls()
+        lines: tuple[str, ...] = ()
+        if not any(returned for _, returned in calls):
+            view = self._call_create(number=len(calls) + 1, by=by)
+            lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
+            calls = self.dir.calls()
         view = self.backend.describe(self.plan.name)
-        lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",) if first else ()
         if view.state is ClusterState.RUNNING:
-            self._delete_if_unwanted()
             return Poll(done=True, lines=lines, result=view)
         if view.state is not ClusterState.CREATING:
             raise ClusterFailed(f"cluster {self.plan.name} is {view.state} before it was ever ready: {view.detail}")
-        waited = time.time() - intent.at
+        waited = time.time() - calls[0][0].at
         if waited > self.plan.limits.start:
             raise DeadlinePassed(
                 f"cluster {self.plan.name} is still {view.state} after {waited:.0f} s (start_timeout "
@@ -140,11 +137,24 @@ class Run:
                 "in it. To run again, clear the whole group (plan and everything after it), which opens the next generation"
             )
 
-    def _delete_if_unwanted(self) -> None:
-        """The second half of create's promise: whoever closed the generation meanwhile may have listed too early."""
-        if self.dir.closing() is not None:
+    def _call_create(self, *, number: int, by: str) -> ClusterView:
+        """Announce the call, look whether it is still wanted, call, look again, note the return: in this order.
+
+        Whoever closes the generation in between may have listed too early, so what nobody wants is deleted here.
+        """
+        call = CreateCall(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by)
+        while not self.dir.create(f"calls/{number}.json", call):
+            number += 1
+        self._require_open()
+        view = self.backend.create(self.plan)
+        unwanted = self.dir.closing() is not None
+        if unwanted:
+            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=_now()))
             self.backend.delete(self.plan.name, owner=self.plan.owner)
+        self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), detail=view.detail))
+        if unwanted:
             raise Refused(f"cluster {self.plan.name} was closed while it was being created; it was deleted again")
+        return view
 
     # -- job
 
@@ -169,9 +179,7 @@ class Run:
         order = attempt.order()
         assert order is not None
         lines, shown = renew_lease(attempt, order, by=by)
-        record = (
-            record or attempt.record() or record_of_the_dead(attempt, order, self.backend, submit_to=self.dir.url)
-        )
+        record = record or attempt.record() or record_of_the_dead(attempt, order, self.backend, submit_to=self.dir.url)
         if record is None:
             enforce_deadline(attempt, order, self.backend, by=by)
             return Poll(done=False, lines=lines, progress=shown)
@@ -181,7 +189,9 @@ class Run:
             assert record.failure is not None
             raise JobFailed(record.failure, detail=f"all of it: {attempt.url}", lines=lines)
         seconds = record.ended_at - record.started_at
-        return Poll(done=True, lines=(*lines, *record.notes, f"{record.job}: success in {seconds:.1f} s"), result=record)
+        return Poll(
+            done=True, lines=(*lines, *record.notes, f"{record.job}: success in {seconds:.1f} s"), result=record
+        )
 
     def _start(self, request: JobRequest, number: int, *, inline: bool, by: str) -> Poll:
         view = self.backend.describe(self.plan.name)
@@ -246,7 +256,9 @@ class Run:
                 continue
             if time.time() < cancel(attempt, order, self.backend, by=by, reason=reason):
                 waiting.append(f"{attempt.job} (attempt {attempt.number})")
-        return Poll(done=False, progress=f"cancelled, waiting for the record of {', '.join(waiting)}") if waiting else None
+        return (
+            Poll(done=False, progress=f"cancelled, waiting for the record of {', '.join(waiting)}") if waiting else None
+        )
 
     def collect(self, by: str) -> Poll:
         """Make sure that each attempt has its record (no job may be running any more); done with all records."""
@@ -287,6 +299,7 @@ class Run:
         for name in {self.plan.name, *found}:
             if name in owners:
                 self.backend.delete(name, owner=owners[name])
+        facts = self._deletion_facts(closing)  # before the listing: what happens after it was not listed
         left = self._present()
         if left:
             about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
@@ -297,30 +310,33 @@ class Run:
                     f"End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
                 )
             return Poll(done=False, progress=f"deleting: {about}")
-        return self._prove(closing, by=by)
+        return self._prove(facts, by=by)
 
-    def _prove(self, closing: Closing, *, by: str) -> Poll:
-        intent, created = self.dir.intent(), self.dir.created()
+    def _deletion_facts(self, closing: Closing) -> DeletionFacts:
+        calls = self.dir.calls()
         now = _now()
-        proof = prove_deletion(
-            DeletionFacts(
-                asked=intent is not None,
-                created=created is not None,
-                matched=self.dir.deleting() is not None,
-                expired=now > self.plan.expires_at,
-                settle_seconds=self.backend.settle_seconds,
-                closing_at=closing.at,
-                now=now,
-            )
+        return DeletionFacts(
+            asked=bool(calls),
+            created=any(returned for _, returned in calls),
+            pending=any(returned is None for _, returned in calls),
+            matched=self.dir.deleting() is not None,
+            expired=now > self.plan.expires_at,
+            settle_seconds=self.backend.settle_seconds,
+            closing_at=closing.at,
+            now=now,
         )
+
+    def _prove(self, facts: DeletionFacts, *, by: str) -> Poll:
+        proof = prove_deletion(facts)
         if proof.unproven:
             raise NotProven(f"cluster {self.plan.name}: {proof.unproven}")
         if proof.wait_until is not None:
             return Poll(
-                done=False, progress=f"nothing is listed; watching {proof.wait_until - now:.0f} s more for a late create"
+                done=False,
+                progress=f"nothing is listed; watching {proof.wait_until - facts.now:.0f} s more for a late create",
             )
-        began = (created.at if created else None) or (intent.at if intent else None)
-        billed = now - began if began else 0.0
+        now, calls = _now(), self.dir.calls()
+        began = calls[0][0].at if calls else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
         self.dir.create(
             "receipt.json",
@@ -328,11 +344,11 @@ class Run:
                 name=self.plan.name,
                 generation=self.plan.generation,
                 owner=self.plan.owner,
-                created_at=Timestamp(began) if began else None,
+                created_at=began,
                 deleted_at=now,
                 rule=proof.rule,
                 checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
-                billed_seconds=billed,
+                billed_seconds=now - began if began else 0.0,
                 cost=0.0 if self.plan.target.backend == "local" else None,
                 by=by,
             ),

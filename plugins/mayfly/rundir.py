@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 from mayfly.contract import (
     Ack,
     Closing,
-    ClusterCreated,
-    ClusterIntent,
+    CreateCall,
+    CreateReturn,
     Deleting,
     JobOrder,
     Lease,
@@ -200,11 +200,12 @@ class RunDir:
     def plan(self) -> Plan | None:
         return self.read(Plan, "plan.json")
 
-    def intent(self) -> ClusterIntent | None:
-        return self.read(ClusterIntent, "cluster.json")
-
-    def created(self) -> ClusterCreated | None:
-        return self.read(ClusterCreated, "created.json")
+    def calls(self) -> list[tuple[CreateCall, CreateReturn | None]]:
+        """All create calls that were announced, oldest first, each with its return if that is known."""
+        found = []
+        while (call := self.read(CreateCall, f"calls/{len(found) + 1}.json")) is not None:
+            found.append((call, self.read(CreateReturn, f"calls/{len(found) + 1}.done.json")))
+        return found
 
     def closing(self) -> Closing | None:
         return self.read(Closing, "closing.json")

@@ -250,7 +250,9 @@ class LocalBackend:
             return final
         data = open_store(self.target.staging).get(order.code)
         if data is None:
-            raise BackendError(f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew")
+            raise BackendError(
+                f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew"
+            )
         beside = final.with_name(f".new-{os.getpid()}-{time.monotonic_ns()}")
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             archive.extractall(beside)
