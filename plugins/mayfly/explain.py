@@ -100,10 +100,12 @@ def _message(item: Any, *, place: Place, model: type[BaseModel]) -> str:
 def _existing(loc: Place, data: Any) -> Place:
     """The parts of a pydantic location that are in the file (it also names members of unions)."""
     place: list[str | int] = []
+    inner = data
     for part in loc:
-        if (isinstance(data, dict) and part in data) or (isinstance(data, list) and isinstance(part, int)):
+        known = part in inner if isinstance(inner, dict) else isinstance(inner, list) and isinstance(part, int)
+        if known:
             place.append(part)
-            data = data[part]
+            inner = inner[part]
     return tuple(place)
 
 

@@ -16,6 +16,9 @@ from typing_extensions import TypedDict  # pydantic needs it below Python 3.12
 TypeName = Literal["string", "integer", "number", "boolean", "array", "object", "null"]
 
 
+Number = int | float
+
+
 class ParamSchema(TypedDict, total=False):
     """One field of the form. `default` makes it optional; a type `[string, "null"]` may be left empty."""
 
@@ -30,11 +33,11 @@ class ParamSchema(TypedDict, total=False):
     values_display: dict[str, str]
     examples: list[JsonValue]
     const: JsonValue
-    minimum: float
-    maximum: float
-    exclusiveMinimum: float
-    exclusiveMaximum: float
-    multipleOf: Annotated[float, Field(gt=0)]
+    minimum: Number
+    maximum: Number
+    exclusiveMinimum: Number
+    exclusiveMaximum: Number
+    multipleOf: Annotated[Number, Field(gt=0)]
     minLength: Annotated[int, Field(ge=0)]
     maxLength: Annotated[int, Field(ge=0)]
     pattern: str

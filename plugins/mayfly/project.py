@@ -82,6 +82,8 @@ class Project:
                 good[name] = self._read(name, names=names, targets=targets)
             except SpecError as error:
                 errors.append(error)
+            except OSError as error:
+                errors.append(SpecError(f"cannot be read: {error}", file=f"jobs/{name}/{JOB_FILE}"))
         return good, errors
 
     def job(self, name: str) -> JobSpec:
@@ -100,7 +102,7 @@ class Project:
             check_job_name(name)
         except ValueError as error:
             raise SpecError(str(error), file=shown) from error
-        twin = next((other for other in names if fold(other) == fold(name) and other < name), None)
+        twin = next((other for other in names if other < name and fold(other) == fold(name) and _is_name(other)), None)
         if twin is not None:
             raise SpecError(
                 f"job {name!r} and job {twin!r} would have the same cluster names ({fold(name)!r}: - and _ are one "
@@ -165,6 +167,23 @@ def script_problem(folder: Path, script: str) -> str:
     if not path.resolve().is_relative_to(folder.resolve()):
         return f"script {script!r} is a link to {path.resolve()}, outside the job's folder; copy the file into it"
     return ""
+
+
+def _has_job_file(folder: Path) -> bool:
+    try:
+        return any(name in (JOB_FILE, "job.yml") for name in os.listdir(folder))
+    except NotADirectoryError:
+        return False
+    except OSError:
+        return True  # nobody knows; reading it will say why
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_job_name(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_targets(job: JobSpec, targets: Mapping[str, TargetSpec], *, text: str, shown: str) -> None:

@@ -13,7 +13,7 @@ import posixpath
 import re
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,7 @@ from pydantic import (
 )
 
 from mayfly import cron, units
+from mayfly.backends.base import BACKENDS
 from mayfly.contract import FrozenTarget, Json, Timing
 from mayfly.names import MAX_NAME, max_job_length
 from mayfly.params import ParamSchema, check_schema
@@ -351,6 +352,8 @@ class JobFile(_Model):
             raise KeyedError(
                 "target", f"{self.target!r} is not among targets ({', '.join(self.targets)}); add it there"
             )
+        if len(set(self.targets)) < len(self.targets):
+            raise KeyedError("targets", "holds a name twice; remove one")
         if self.catchup and (self.schedule is None or self.start_date is None):
             raise KeyedError("catchup", "needs a schedule and a start_date to count from; add them")
         if self.schedule == "@continuous" and self.max_active_runs != 1:
@@ -408,6 +411,20 @@ class TimingSpec(_Model):
         return Timing(**{"lease_ttl": lease_ttl, **{key: value for key, value in given.items() if value is not None}})
 
 
+_DOTTED: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
+
+
+def _part(*known: str) -> AfterValidator:
+    """One of the names Mayfly knows, or `module:Class` for a part that somebody else wrote."""
+
+    def check(value: str) -> str:
+        if value not in known and not re.fullmatch(_DOTTED, value):
+            raise ValueError(f'{value!r} is not known; allowed: {", ".join(sorted(known))}, or "module:Class"')
+        return value
+
+    return AfterValidator(check)
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", value) or len(value) > 20:
         raise ValueError(
@@ -438,8 +455,12 @@ def _staging(value: str) -> str:
 class TargetFile(_Model):
     """One entry of config/targets.yaml: a place where clusters can be made."""
 
-    backend: Literal["local"] = Field(description="What makes the clusters")
-    launcher: Literal["processes"] = Field(default="processes", description="What starts the Dask workers")
+    backend: Annotated[str, _part(*BACKENDS)] = Field(
+        description='What makes the clusters; "module:Class" for your own'
+    )
+    launcher: Annotated[str, _part("processes")] = Field(
+        default="processes", description='What starts the Dask workers; "module:Class" for your own'
+    )
     staging: Annotated[str, AfterValidator(_staging)] = Field(
         default=".mayfly/staging",
         description="Folder of all run directories: a path counted from the project, or a URL",
@@ -493,6 +514,24 @@ class TargetsFile(_Model):
 
 
 def json_schema(model: type[BaseModel], *, title: str) -> dict[str, Any]:
-    """The JSON schema of a file, for editors."""
+    """The JSON schema of a file, for editors: defaults as they would be written in it."""
     schema = model.model_json_schema(mode="validation", by_alias=True)
+    for node in [schema, *schema["$defs"].values()]:
+        for field in node.get("properties", {}).values():
+            _tidy(field)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
+
+
+def _tidy(field: dict[str, Any]) -> None:
+    field.pop("title", None)
+    default = field.get("default")
+    if isinstance(default, dict) or default in (None, "", []):
+        field.pop("default", None)  # says nothing, or is told by the keys below it
+    elif isinstance(default, (int, float)) and units.SIZE_PATTERN in _patterns(field):
+        field["default"] = units.format_size(default)
+    elif isinstance(default, (int, float)) and units.DURATION_PATTERN in _patterns(field):
+        field["default"] = units.format_duration(default)
+
+
+def _patterns(field: dict[str, Any]) -> list[str]:
+    return [part["pattern"] for part in (field, *field.get("anyOf", [])) if "pattern" in part]

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
-_SIZES = {"B": 1} | {
-    f"{letter}{suffix}": base**power
+_SIZES: dict[str, int] = {"B": 1} | {
+    f"{letter}{suffix}": int(base**power)
     for power, letter in enumerate(("k", "M", "G", "T", "P"), start=1)
     for suffix, base in (("B", 1000), ("iB", 1024))
 }

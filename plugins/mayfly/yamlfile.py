@@ -7,6 +7,7 @@ Scalars follow YAML 1.2: `no`, `12:30` and `2026-01-31` are strings, not false, 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ _CORE = "tag:yaml.org,2002:"
 class _Loader(_Base):
     """YAML 1.2's core schema; instances of plain types only."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    # PyYAML's own way to have tables per class; its type stubs take them for instance variables
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
     yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
     def mapping(self, node: yaml.Node) -> dict[str, Any]:
@@ -49,19 +51,22 @@ class _Loader(_Base):
             result[key] = self.construct_object(value_node, deep=True)
         return result
 
-    def sequence(self, node: yaml.Node) -> list[Any]:
+    def sequence(self, node: yaml.SequenceNode) -> list[Any]:
         return list(self.construct_sequence(node, deep=True))
 
-    def boolean(self, node: yaml.Node) -> bool:
+    def boolean(self, node: yaml.ScalarNode) -> bool:
         return str(self.construct_scalar(node)).lower() == "true"
 
-    def integer(self, node: yaml.Node) -> int:
+    def integer(self, node: yaml.ScalarNode) -> int:
         return int(str(self.construct_scalar(node)))
 
-    def number(self, node: yaml.Node) -> float:
-        return float(str(self.construct_scalar(node)))
+    def number(self, node: yaml.ScalarNode) -> float:
+        value = float(str(self.construct_scalar(node)))
+        if math.isinf(value):
+            raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
+        return value
 
-    def text(self, node: yaml.Node) -> str:
+    def text(self, node: yaml.ScalarNode) -> str:
         return str(self.construct_scalar(node))
 
     def refuse(self, node: yaml.Node) -> None:
@@ -70,7 +75,7 @@ class _Loader(_Base):
         )
 
 
-for _tag, _constructor in {
+_CONSTRUCTORS: dict[str, Any] = {
     "map": _Loader.mapping,
     "seq": _Loader.sequence,
     "bool": _Loader.boolean,
@@ -78,7 +83,8 @@ for _tag, _constructor in {
     "float": _Loader.number,
     "str": _Loader.text,
     "null": lambda loader, node: None,
-}.items():
+}
+for _tag, _constructor in _CONSTRUCTORS.items():
     _Loader.add_constructor(_CORE + _tag, _constructor)
 _Loader.add_constructor(None, _Loader.refuse)
 for _tag, _pattern, _first in (
@@ -162,7 +168,7 @@ def _refuse_traps(text: str, *, shown: str) -> None:
         return
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
-        line = event.start_mark.line + 1
+        line = event.start_mark.line + 1 if event.start_mark else None
         if isinstance(event, yaml.AliasEvent):
             raise SpecError(
                 f"the alias *{event.anchor} is not allowed; write the value out (aliases can explode)",
