@@ -1,0 +1,1 @@
+"""The only package of Mayfly that imports Airflow."""

@@ -1,0 +1,51 @@
+"""Buttons of a task in the UI: the report, Dask's report, the files of the run directory.
+
+The addresses are relative to the UI and lead to the pages of `mayfly.airflow.pages`, which check who may read them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+
+PREFIX = "/mayfly"
+
+
+def page(kind: str, *, dag_id: str, group: str, map_index: int, run_id: str) -> str:
+    """Address of a run's page. The run id comes last and whole: it may hold any character but has no fixed form."""
+    parts = (dag_id, group, str(map_index), run_id)
+    return f"{PREFIX}/{kind}/" + "/".join(quote(part, safe="") for part in parts)
+
+
+class _PageLink(BaseOperatorLink):
+    kind = ""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """A relative address; empty where the operator belongs to no cluster."""
+        members = getattr(operator, "members", None)
+        if members is None:
+            return ""
+        return page(
+            self.kind,
+            dag_id=ti_key.dag_id,
+            group=members.group_id,
+            map_index=ti_key.map_index if members.mapped else -1,
+            run_id=ti_key.run_id,
+        )
+
+
+class ReportLink(_PageLink):
+    name = "Report"
+    kind = "report"
+
+
+class DaskReportLink(_PageLink):
+    name = "Dask report"
+    kind = "dask"
+
+
+class FilesLink(_PageLink):
+    name = "Logs and files"
+    kind = "files"

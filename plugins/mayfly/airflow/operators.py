@@ -1,0 +1,262 @@
+"""Six thin operators: each renders its fields, calls one step of `mayfly.lifecycle`, and waits.
+
+Their order and wiring is the task group's; nobody should need to use them one by one. Nothing is deleted in `on_kill`:
+a killed task's cluster is the teardown's, and the driver sees closing.json or a stale lease.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from mayfly.airflow import members as names
+from mayfly.airflow import rendering
+from mayfly.airflow.compat import AirflowFailException
+from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
+from mayfly.airflow.members import Members
+from mayfly.airflow.waiting import fail, is_inline, wait
+from mayfly.errors import InputError, Refused
+
+if TYPE_CHECKING:
+    from mayfly.contract import FrozenTarget, Identity, Timing
+    from mayfly.lifecycle import Handle, Poll, Run
+    from mayfly.project import Project
+    from mayfly.spec import JobSpec
+
+log = logging.getLogger("airflow.task.mayfly")
+
+HIGHEST_PRIORITY = 1_000_000
+"""Deleting comes before any other waiting task: a queue that is full must not keep clusters alive."""
+COLLECT_PATIENCE = 600.0
+TEARDOWN_PATIENCE = 1800.0
+"""Seconds for which a silent store or backend is waited for, beyond what the step itself may take."""
+
+
+def pins(*, retries: int, delay: float = 10.0, pool: str | None, queue: str | None) -> dict[str, Any]:
+    """Arguments that a user's `default_args` must not change, since each could leak a cluster or hide a failure."""
+    pinned: dict[str, Any] = {
+        "trigger_rule": "all_success",
+        "depends_on_past": False,
+        "wait_for_downstream": False,
+        "retries": retries,
+        "retry_delay": timedelta(seconds=delay),
+        "retry_exponential_backoff": False,
+        "max_retry_delay": None,
+        "execution_timeout": None,
+        "pool": pool or "default_pool",
+        "pool_slots": 1,
+        "weight_rule": "absolute",
+        "max_active_tis_per_dag": None,
+        "max_active_tis_per_dagrun": None,
+        "start_date": None,
+        "end_date": None,
+        "multiple_outputs": False,
+        "pre_execute": None,
+        "post_execute": None,
+        "run_as_user": None,
+    }
+    return pinned | ({"queue": queue} if queue else {})
+
+
+class ClusterOperator(BaseOperator):
+    """Common to all six: whose cluster it is, and how to find it."""
+
+    template_fields: Sequence[str] = ("target",)
+    ui_color = "#f3e7c9"
+
+    def __init__(self, *, job: JobSpec, target: str, members: Members, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.target = target
+        self.members = members
+
+    def identity(self, context: Mapping[str, Any]) -> Identity:
+        from mayfly.airflow.installation import installation_id
+        from mayfly.contract import Identity
+
+        ti = context["ti"]
+        return Identity(
+            installation=installation_id(),
+            dag_id=ti.dag_id,
+            run_id=ti.run_id,
+            group=self.members.group_id,
+            map_index=self.members.map_index(context),
+        )
+
+    def frozen_target(self) -> FrozenTarget:
+        return self.project().frozen_target(self.target)
+
+    def project(self) -> Project:
+        """Where the job was read: the current folder of a task is anything."""
+        from mayfly.project import Project
+
+        return Project(self.job.folder.parent.parent)
+
+    def handle(self, context: Mapping[str, Any]) -> Handle:
+        """What plan returned. Without it (a clear removes it) the latest generation that was planned.
+
+        Refused when there is none: then nothing can be proven.
+        """
+        from mayfly.lifecycle import Handle, find_handle
+
+        ti = context["ti"]
+        index = self.members.map_index(context)
+        returned = ti.xcom_pull(task_ids=self.members.task_id(names.PLAN), map_indexes=index)
+        if returned:
+            return Handle.from_json(returned)
+        found = find_handle(job=self.job.name, target=self.frozen_target(), identity=self.identity(context))
+        if found is None:
+            raise Refused(
+                "no plan of this run is left, neither as the result of the plan task nor in the staging store of target "
+                f"{self.target!r}: cannot prove deletion. Look for its cluster with `mayfly ls`, end it with "
+                f"`mayfly reap`. {self.members.advice()}"
+            )
+        return found
+
+    def wait(self, context: Mapping[str, Any], poke: Callable[[Run], Poll], *, patience: float) -> Any:
+        """Open the run and poke it until done. `patience` in seconds: see `waiting.wait`."""
+        from mayfly.lifecycle import Run
+
+        opened: list[Run] = []
+
+        def step() -> Poll:
+            if not opened:
+                opened.append(Run.open(self.handle(context)))
+            return poke(opened[0])
+
+        def timing() -> Timing | None:
+            return opened[0].plan.target.timing if opened else None
+
+        return wait(context, step, timing=timing, patience=patience)
+
+    def by(self, context: Mapping[str, Any]) -> str:
+        """Who writes, for the files of the run directory. Without the process id: each poke is another process."""
+        ti = context["ti"]
+        return f"airflow {ti.task_id} try {ti.try_number}"
+
+
+class PlanOperator(ClusterOperator):
+    """Decide everything, upload the code, write plan.json. Returns the handle, the run's only XCom."""
+
+    def __init__(self, *, max_age: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.max_age = max_age
+
+    def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
+        from mayfly.planning import plan_step
+
+        longest = max([self.job.timeout, *(job.timeout for job in self.members.jobs.values() if job.timeout)])
+
+        def step() -> Poll:
+            return plan_step(
+                # Its limits say when the cluster expires: they must cover the longest of its jobs.
+                job=self.job.model_copy(update={"timeout": longest}),
+                target=self.frozen_target(),
+                identity=self.identity(context),
+                home=self.project().home,
+                by=self.by(context),
+                jobs=len(self.members.jobs),
+                attempts=max(1 + job.retries for job in self.members.jobs.values()),
+                max_age=self.max_age,
+            )
+
+        handle: Handle = wait(context, step, timing=lambda: None, patience=TEARDOWN_PATIENCE)
+        return handle.to_json()
+
+
+class CreateClusterOperator(ClusterOperator):
+    """Make the cluster and wait until it can be used, unless nobody would delete it or use it."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        why_not = self.members.why_not_create(self.members.states(context))
+        if why_not:
+            log.warning("No cluster is made: %s", why_not)
+            return
+        by = self.by(context)
+        self.wait(context, lambda run: run.create(by), patience=self.job.start_timeout + TEARDOWN_PATIENCE)
+
+
+class RunJobOperator(ClusterOperator):
+    """Run one script on the cluster; a retry joins an attempt that is still running."""
+
+    template_fields: Sequence[str] = ("target", "args")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"args": "json"}
+    operator_extra_links = (ReportLink(), DaskReportLink(), FilesLink())
+
+    def __init__(self, *, name: str, script: str, args: Any, timeout: float | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.name = name
+        self.script = script
+        self.args = args
+        self.timeout = timeout
+
+    def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        from mayfly.lifecycle import Run
+
+        plan = cache(lambda: Run.open(self.handle(context)).plan)
+        self.target = self.render_template(self.target, context)
+        extra = {
+            "inputs": rendering.Names("inputs", lambda: plan().inputs),
+            "outputs": rendering.Names("outputs", lambda: plan().outputs),
+            "run_date": rendering.run_date(context["dag_run"]),
+            "job": self.job.name,
+            "target": self.target,
+        }
+        super().render_template_fields({**context, **extra}, jinja_env)
+
+    def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
+        if isinstance(content, str):
+            # Not Airflow's own way for text: it drops a trailing newline, and where a DAG renders native objects,
+            # "007" would become a number.
+            return rendering.render(content, context, self.get_dag().get_template_env(force_sandboxed=True))
+        return super().render_template(content, context, jinja_env, seen_oids)
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        from mayfly.lifecycle import JobRequest
+
+        try:
+            args = rendering.as_arguments(self.args, job=self.job.name)
+        except InputError as error:
+            fail(error)
+        request = JobRequest(key=self.name, script=self.script, args=args, timeout=self.timeout)
+        by, inline, number = self.by(context), is_inline(context), context["ti"].try_number
+        self.wait(
+            context,
+            lambda run: run.job(request, try_number=number, inline=inline, by=by),
+            patience=self.job.start_timeout + (self.timeout or self.job.timeout) + TEARDOWN_PATIENCE,
+        )
+
+
+class CollectMetricsOperator(ClusterOperator):
+    """Gather what the jobs left behind; never in the way of deletion."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        by = self.by(context)
+        self.wait(context, lambda run: run.collect(by), patience=COLLECT_PATIENCE)
+
+
+class DeleteClusterOperator(ClusterOperator):
+    """Delete the cluster and write the receipt that proves it."""
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        by = self.by(context)
+        self.wait(context, lambda run: run.delete(by), patience=TEARDOWN_PATIENCE)
+
+
+class ReportOperator(ClusterOperator):
+    """Write the report, and fail the DAG run unless everything is proven well."""
+
+    operator_extra_links = (ReportLink(),)
+
+    def execute(self, context: Mapping[str, Any]) -> None:
+        states = {name: state or "none" for name, state in self.members.states(context).items() if name != names.REPORT}
+        may_skip = frozenset(name for name, job in self.members.jobs.items() if job.may_skip)
+        verdict = self.wait(context, lambda run: run.report(states, may_skip=may_skip), patience=COLLECT_PATIENCE)
+        if not verdict.ok:
+            raise AirflowFailException("\n".join(["This run is not proven well:", *verdict.problems]))
+

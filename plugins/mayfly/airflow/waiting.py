@@ -1,0 +1,91 @@
+"""The one way in which tasks wait.
+
+A waiting task holds no worker slot: it does what can be done now and reschedules itself. Under `airflow dags test` and
+in tests of one process there is nobody to reschedule it, so it polls where it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from mayfly.airflow.compat import AirflowException, AirflowFailException, AirflowRescheduleException
+from mayfly.contract import Timing
+from mayfly.errors import BackendUnavailable, MayflyError, StoreUnavailable
+
+if TYPE_CHECKING:
+    from mayfly.lifecycle import Poll
+
+POKE_SECONDS = 2.0
+"""What one poke costs beside its interval: the task's process starts and ends (measured 1.5-3 s)."""
+
+log = logging.getLogger("airflow.task.mayfly")
+
+
+def is_inline(context: Mapping[str, Any]) -> bool:
+    """Whether this process must wait by itself: `airflow dags test`."""
+    return getattr(context["dag_run"], "triggering_user_name", None) == "dag_test"
+
+
+def wait(
+    context: Mapping[str, Any], poke: Callable[[], Poll], *, timing: Callable[[], Timing | None], patience: float
+) -> Any:
+    """Poke until it is done and return its result.
+
+    Between pokes the task reschedules itself, or sleeps where `is_inline`. Deadlines are the poke's own: they are
+    absolute and come from the plan, since Airflow's `execution_timeout` does not count waiting. No answer from a store
+    or a backend is *unknown*, and costs no retry until the wait is about `patience` seconds old.
+    """
+    count = int(context.get("task_reschedule_count") or 0)
+    while True:
+        try:
+            poll = poke()
+        except (StoreUnavailable, BackendUnavailable) as error:
+            if age(timing() or Timing(), pokes=count, inline=is_inline(context)) > patience:
+                fail(error)
+            log.warning("No answer, nothing is known; asking again: %s", error)
+            poll = None
+        except MayflyError as error:
+            fail(error)
+        if poll is not None:
+            for line in (*poll.lines, *([poll.progress] if poll.progress else [])):
+                log.info("%s", line)
+            if poll.done:
+                return poll.result
+        used = timing() or Timing()
+        if not is_inline(context):
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=interval(used, pokes=count)))
+        count += 1
+        time.sleep(used.poll_inline)
+
+
+def fail(error: MayflyError) -> NoReturn:
+    """A retryable error costs a try; any other ends the task at once."""
+    for line in getattr(error, "lines", ()):
+        log.info("%s", line)
+    if error.retryable:
+        raise AirflowException(str(error)) from error
+    raise AirflowFailException(str(error)) from error
+
+
+def interval(timing: Timing, *, pokes: int) -> float:
+    """Seconds until the next poke, after `pokes` pokes of this try. The wait's age follows from their number, so that
+    nothing needs to be asked or remembered (rescheduling clears a task's own XComs)."""
+    now = age(timing, pokes=pokes)
+    return next((pause for until, pause in timing.poll if now < until), timing.poll[-1][1])
+
+
+def age(timing: Timing, *, pokes: int, inline: bool = False) -> float:
+    """About how many seconds a wait of `pokes` pokes has taken."""
+    if inline:
+        return pokes * timing.poll_inline
+    total = 0.0
+    for until, pause in timing.poll:
+        each = pause + POKE_SECONDS
+        here = min(pokes, max(0, math.ceil((until - total) / each)))
+        total, pokes = total + here * each, pokes - here
+    return total
