@@ -77,9 +77,10 @@ class Project:
             errors.append(error)
             targets = None  # jobs are shown nevertheless; plan will say the same
         names = self.job_names()
+        twins = _twins(names)
         for name in names:
             try:
-                good[name] = self._read(name, names=names, targets=targets)
+                good[name] = self._read(name, twins=twins, targets=targets)
             except SpecError as error:
                 errors.append(error)
             except OSError as error:
@@ -91,9 +92,9 @@ class Project:
         names = self.job_names()
         if name not in names:
             raise SpecError(f"no job {name!r}; {explain.choices(name, names)}", file="jobs")
-        return self._read(name, names=names, targets=self.targets())
+        return self._read(name, twins=_twins(names), targets=self.targets())
 
-    def _read(self, name: str, *, names: Iterable[str], targets: Mapping[str, TargetSpec] | None) -> JobSpec:
+    def _read(self, name: str, *, twins: Mapping[str, str], targets: Mapping[str, TargetSpec] | None) -> JobSpec:
         shown = f"jobs/{name}/{JOB_FILE}"
         folder = self.home / "jobs" / name
         if not (folder / JOB_FILE).exists():
@@ -102,8 +103,8 @@ class Project:
             check_job_name(name)
         except ValueError as error:
             raise SpecError(str(error), file=shown) from error
-        twin = next((other for other in names if other < name and fold(other) == fold(name) and _is_name(other)), None)
-        if twin is not None:
+        twin = twins[fold(name)]
+        if twin != name:
             raise SpecError(
                 f"job {name!r} and job {twin!r} would have the same cluster names ({fold(name)!r}: - and _ are one "
                 "there); rename one of the folders",
@@ -178,12 +179,15 @@ def _has_job_file(folder: Path) -> bool:
         return True  # nobody knows; reading it will say why
 
 
-def _is_name(name: str) -> bool:
-    try:
-        check_job_name(name)
-    except ValueError:
-        return False
-    return True
+def _twins(names: Iterable[str]) -> dict[str, str]:
+    """For each name as it appears in clusters the job that has it: the first of those with a right name."""
+    twins: dict[str, str] = {}
+    for name in names:
+        try:
+            twins.setdefault(fold(check_job_name(name)), name)
+        except ValueError:
+            continue
+    return twins
 
 
 def _check_targets(job: JobSpec, targets: Mapping[str, TargetSpec], *, text: str, shown: str) -> None:

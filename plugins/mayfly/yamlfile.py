@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,73 +28,63 @@ _CORE = "tag:yaml.org,2002:"
 
 
 class _Loader(_Base):
-    """YAML 1.2's core schema; instances of plain types only."""
+    """Resolves plain scalars as YAML 1.2's core schema does."""
 
-    # PyYAML's own way to have tables per class; its type stubs take them for instance variables
+    # PyYAML's own way to have a table per class; its type stubs take it for an instance variable
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
-    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
-
-    def mapping(self, node: yaml.Node) -> dict[str, Any]:
-        if not isinstance(node, yaml.MappingNode):
-            raise yaml.constructor.ConstructorError(None, None, "the tag !!map is on something else", node.start_mark)
-        result: dict[str, Any] = {}
-        for key_node, value_node in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(
-                    None, None, f'the key {key!r} is not text; put it in quotes: "{key}"', key_node.start_mark
-                )
-            if key in result:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands here twice; remove one", key_node.start_mark
-                )
-            result[key] = self.construct_object(value_node, deep=True)
-        return result
-
-    def sequence(self, node: yaml.SequenceNode) -> list[Any]:
-        return list(self.construct_sequence(node, deep=True))
-
-    def boolean(self, node: yaml.ScalarNode) -> bool:
-        return str(self.construct_scalar(node)).lower() == "true"
-
-    def integer(self, node: yaml.ScalarNode) -> int:
-        return int(str(self.construct_scalar(node)))
-
-    def number(self, node: yaml.ScalarNode) -> float:
-        value = float(str(self.construct_scalar(node)))
-        if math.isinf(value):
-            raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
-        return value
-
-    def text(self, node: yaml.ScalarNode) -> str:
-        return str(self.construct_scalar(node))
-
-    def refuse(self, node: yaml.Node) -> None:
-        raise yaml.constructor.ConstructorError(
-            None, None, f"the tag {node.tag!r} is not allowed; write plain values only", node.start_mark
-        )
 
 
-_CONSTRUCTORS: dict[str, Any] = {
-    "map": _Loader.mapping,
-    "seq": _Loader.sequence,
-    "bool": _Loader.boolean,
-    "int": _Loader.integer,
-    "float": _Loader.number,
-    "str": _Loader.text,
-    "null": lambda loader, node: None,
-}
-for _tag, _constructor in _CONSTRUCTORS.items():
-    _Loader.add_constructor(_CORE + _tag, _constructor)
-_Loader.add_constructor(None, _Loader.refuse)
 for _tag, _pattern, _first in (
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    # a leading zero or more than 18 digits make it text: such things are names
-    ("int", r"[-+]?(0|[1-9][0-9]{0,17})", list("-+0123456789")),
+    # A whole number has one spelling, so that it can become text again unchanged. 007, +49 and 19 digits are names.
+    ("int", r"0|-?[1-9][0-9]{0,17}", list("-0123456789")),
     ("float", r"[-+]?(\.[0-9]+|(0|[1-9][0-9]*)(\.[0-9]*|(?=[eE])))([eE][-+]?[0-9]+)?", list("-+.0123456789")),
 ):
     _Loader.add_implicit_resolver(_CORE + _tag, re.compile(rf"^(?:{_pattern})$"), _first)
+
+
+def _value(node: yaml.Node) -> Any:
+    """A node as plain Python. Not PyYAML's constructors: these build objects, keep the last of two equal keys, and
+    take twice the time."""
+    if isinstance(node, yaml.MappingNode) and node.tag == _CORE + "map":
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = _value(key_node)
+            if not isinstance(key, str):
+                raise _problem(f"the key {key!r} is not text; put it in quotes", key_node)
+            if key in result:
+                raise _problem(f"the key {key!r} stands here twice; remove one", key_node)
+            result[key] = _value(value_node)
+        return result
+    if isinstance(node, yaml.SequenceNode) and node.tag == _CORE + "seq":
+        return [_value(item) for item in node.value]
+    if isinstance(node, yaml.ScalarNode) and node.tag in _SCALARS:
+        try:
+            return _SCALARS[node.tag](node.value)
+        except ValueError as error:
+            raise _problem(str(error), node) from error
+    raise _problem(f"the tag {node.tag!r} is not allowed; write plain values only", node)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text} is too large")
+    return value
+
+
+_SCALARS: dict[str, Callable[[str], Any]] = {
+    _CORE + "str": str,
+    _CORE + "int": int,
+    _CORE + "float": _number,
+    _CORE + "bool": lambda text: text.lower() == "true",
+    _CORE + "null": lambda text: None,
+}
+
+
+def _problem(message: str, node: yaml.Node) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=message, problem_mark=node.start_mark)
 
 
 def read(path: Path, *, shown: str) -> tuple[str, dict[str, Any]]:
@@ -107,11 +97,8 @@ def parse(text: str, *, shown: str) -> dict[str, Any]:
     """The mapping in a YAML text; see `read`."""
     try:
         _refuse_traps(text, shown=shown)
-        loader = _Loader(text)
-        try:
-            data = loader.get_single_data()
-        finally:
-            loader.dispose()
+        node = yaml.compose(text, Loader=_Loader)
+        data = None if node is None else _value(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = str(error.problem or error.context)
@@ -184,8 +171,8 @@ def _refuse_traps(text: str, *, shown: str) -> None:
 
 
 def _advice(problem: str) -> str:
-    if "cannot start any token" in problem and "\\t" in problem:
-        return f"{problem}; indent with spaces, not tabs"
+    if "cannot start any token" in problem:
+        return f'{problem}; indent with spaces, not tabs, and put text that begins with @ in quotes, as in "@daily"'
     if "another document" in problem:
         return "several documents (---) in one file; write one"
     return problem
