@@ -1,4 +1,4 @@
-"""What to tell a user: sizes, durations and signals in words, and advice for well-known mistakes. Pure, stdlib only."""
+"""What to tell a user: signals in words, and advice for well-known mistakes. Pure, stdlib only."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Protocol
 
 from mayfly.contract import Peaks
 from mayfly.logtext import Traceback
+from mayfly.units import format_size
 
 SIGNALS: dict[int, str] = {int(number): number.name for number in signal.Signals if not number.name.startswith("SIGRT")}
 
@@ -38,32 +39,12 @@ def signal_name(number: int) -> str:
     return f"{name} ({_MEANING[name]})" if name in _MEANING else name
 
 
-def duration(seconds: float) -> str:
-    """`0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`."""
-    if seconds < 10:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.1f} s".replace(".0 s", " s")
-    whole = round(seconds)
-    for unit, name, smaller, small_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= unit:
-            rest = whole % unit // smaller
-            return f"{whole // unit} {name}" + (f" {rest} {small_name}" if rest else "")
-    return f"{whole} s"
-
-
-def size(count: float) -> str:
-    """Bytes in decimal units, three digits: `512 MB`, `1.37 GB`."""
-    for unit, name in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}" if count / unit < 999.5 else f"{count / unit:.0f} {name}"
-    return f"{count:.0f} B"
-
-
 def more_worker_memory(facts: _Sizes) -> str:
     """Advice for workers that ran out of memory, with the numbers of this run."""
     limit, peak = facts.worker_memory_limit, facts.peaks.worker_memory
-    used = f"Each worker had {size(limit)}" if limit else "The workers ran out of memory"
+    used = f"Each worker had {format_size(limit)}" if limit else "The workers ran out of memory"
     if limit and peak:
-        used += f" and the largest used {size(peak)}"
+        used += f" and the largest used {format_size(peak)}"
     suggestion = f" (try {2 * limit / 1e9:.3g} GB)" if limit else ""
     return (
         f'{used}. Make the pieces smaller (smaller `blocksize`, `repartition(partition_size="100MB")`), give each '

@@ -15,16 +15,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mayfly.advice import (
-    SIGNALS,
-    duration,
-    more_worker_memory,
-    signal_name,
-    size,
-    user_advice,
-)
+from mayfly.advice import SIGNALS, more_worker_memory, signal_name, user_advice
 from mayfly.contract import Failure, FailureClass, Peaks, Status
 from mayfly.logtext import Traceback, bounded, last_lines, last_traceback, matching
+from mayfly.units import format_duration, format_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,8 +105,8 @@ def driver_died(status: Status | None, log_tail: tuple[str, ...]) -> Failure:
         )
     else:
         seen = (
-            f"last status: phase {status.phase}, {duration(status.elapsed)} after the start, {status.workers} workers, "
-            f"{size(status.memory)} in workers, {size(status.script_memory)} in the script"
+            f"last status: phase {status.phase}, {format_duration(status.elapsed)} after the start, {status.workers} "
+            f"workers, {format_size(status.memory)} in workers, {format_size(status.script_memory)} in the script"
         )
         advice = (
             "The driver's process or its machine ended without a word: killed from outside (the kernel's out-of-memory "
@@ -238,9 +232,9 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.ORCHESTRATOR_LOST,
         evidence=_said,
         advice=lambda r: (
-            f"Nothing renewed the job's lease for {duration(r.facts.limit_s)}, so the driver ended the job to bound "
-            "the cost. See whether the scheduler and workers of Airflow (or the `mayfly run` in your terminal) were "
-            "down or the DAG was paused."
+            f"Nothing renewed the job's lease for {format_duration(r.facts.limit_s)}, so the driver ended the job to "
+            "bound the cost. See whether the scheduler and workers of Airflow (or the `mayfly run` in your terminal) "
+            "were down or the DAG was paused."
         ),
         retryable=True,
         why="the job itself was healthy",
@@ -272,8 +266,8 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.TIMEOUT,
         evidence=_said,
         advice=lambda r: (
-            f"The job ran longer than its limit of {duration(r.facts.limit_s)}. Raise `timeout` in job.yaml, give it "
-            "more workers (`cluster.workers`), or less data."
+            f"The job ran longer than its limit of {format_duration(r.facts.limit_s)}. Raise `timeout` in job.yaml, "
+            "give it more workers (`cluster.workers`), or less data."
         ),
         retryable=False,
         why="the same work under the same limit would end the same way",
@@ -284,8 +278,8 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.STALLED,
         evidence=_said,
         advice=lambda r: (
-            f"For {duration(r.facts.limit_s)} no task finished, nothing was printed, and neither CPU nor network "
-            "moved. The call stacks in the log show where everybody waited (often a lock, or a read without a "
+            f"For {format_duration(r.facts.limit_s)} no task finished, nothing was printed, and neither CPU nor "
+            "network moved. The call stacks in the log show where everybody waited (often a lock, or a read without a "
             "timeout). `stall_timeout: 0` in job.yaml turns the watch off."
         ),
         retryable=True,
@@ -371,7 +365,7 @@ RULES: tuple[Rule, ...] = (
         evidence=lambda r: (*r.facts.preflight_error.splitlines()[:6], *_host_said(r)),
         advice=lambda r: (
             "Dask did not get ready"
-            + (f" within {duration(r.facts.limit_s)}" if r.facts.limit_s else "")
+            + (f" within {format_duration(r.facts.limit_s)}" if r.facts.limit_s else "")
             + ". The machine may be overloaded or out of memory, ports blocked, or a `cluster.dask` setting wrong. "
             "Raise `start_timeout` in job.yaml if workers merely need longer."
         ),
@@ -385,9 +379,9 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.OUT_OF_MEMORY_SCHEDULER,
         evidence=_host_said,
         advice=lambda r: (
-            f"The scheduler's process ran out of memory ({size(r.facts.peaks.host_memory)} seen). Make the graph "
-            "smaller: larger partitions, no large objects inside `delayed` or `map` arguments (`client.scatter` or "
-            "read them on the workers)."
+            f"The scheduler's process ran out of memory ({format_size(r.facts.peaks.host_memory)} seen). Make the "
+            "graph smaller: larger partitions, no large objects inside `delayed` or `map` arguments (`client.scatter` "
+            "or read them on the workers)."
         ),
         retryable=False,
         why="the same graph needs the same memory",
@@ -491,8 +485,8 @@ RULES: tuple[Rule, ...] = (
             "Workers went away while they ran a task, with no sign of a memory limit: machines taken back, killed from "
             "outside, or the network. A retry gets fresh workers. "
             + (
-                f"If it repeats: the largest worker used {size(r.facts.peaks.worker_memory)}"
-                f" of {size(r.facts.worker_memory_limit)}."
+                f"If it repeats: the largest worker used {format_size(r.facts.peaks.worker_memory)}"
+                f" of {format_size(r.facts.worker_memory_limit)}."
                 if r.facts.worker_memory_limit
                 else ""
             )
@@ -548,7 +542,7 @@ RULES: tuple[Rule, ...] = (
             f"The script got {signal_name(_signal(r))} from something outside the job"
             + (
                 ". Nothing shows that memory was short, but the memory limit of a container kills this way; the script "
-                f"had used {size(r.facts.peaks.script_memory)}."
+                f"had used {format_size(r.facts.peaks.script_memory)}."
                 if _signal(r) == 9
                 else ": an administrator, a shutdown, or its own code (`os.kill`)."
             )
@@ -595,7 +589,7 @@ RULES: tuple[Rule, ...] = (
 
 def _script_memory_advice(r: Reading) -> str:
     limit, peak = r.facts.script_memory_limit, r.facts.peaks.script_memory
-    used = f"used {size(peak)}" + (f" of {size(limit)}" if limit else "")
+    used = f"used {format_size(peak)}" + (f" of {format_size(limit)}" if limit else "")
     return (
         f"The script's own process ran out of memory ({used}). Keep large results on the workers: write them with "
         "`to_parquet` instead of `.compute()`, or reduce first. `script_memory` in job.yaml sets its limit."
