@@ -1,0 +1,106 @@
+"""What the script, the host and so every worker see: folders, variables, Dask settings."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mayfly.contract import JobOrder, Json
+from mayfly.rundir import Store
+
+ADOPT = Path(__file__).parent / "adopt"
+
+
+def unpack_code(store: Store, path: str, folder: Path) -> Path:
+    """Download the code archive and unpack it into `folder`; where no backend has done so. ValueError when absent."""
+    data = store.get(path)
+    if data is None:
+        raise ValueError(f"the job's code is gone: {store.url}/{path}")
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def nested(settings: Mapping[str, Json]) -> dict[str, Any]:
+    """Dask settings with dotted keys ("distributed.worker.memory.target") as the nested form that Dask reads."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        place = result
+        *parents, last = key.split(".")
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        if isinstance(value, dict) and key != "logging":  # names of loggers have dots of their own
+            value = nested(value)
+        if isinstance(value, dict) and isinstance(place.get(last), dict):
+            place[last] = _merged(place[last], value)
+        else:
+            place[last] = value
+    return result
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return result
+
+
+def dask_settings(order: JobOrder) -> dict[str, Any]:
+    """Ours below the job's own. Ours only bound what Dask leaves open (waiting for ever, reports of 39 MB)."""
+    ours: dict[str, Json] = {
+        "distributed.scheduler.no-workers-timeout": f"{order.limits.start:.0f}s",
+        "distributed.scheduler.dashboard.tasks.task-stream-length": 10_000,
+        # Every worker's two lines about our preload.
+        "logging": {"distributed.preloading": "warning", "distributed.utils": "warning"},
+    }
+    return _merged(nested(ours), nested(order.dask))
+
+
+def write_dask_settings(order: JobOrder, path: Path) -> None:
+    """As JSON, which is YAML, too."""
+    path.write_text(json.dumps(dask_settings(order), ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def base_environment(order: JobOrder, *, job: Path, dask_config: Path, ambient: Mapping[str, str]) -> dict[str, str]:
+    """For every child: the ambient variables without foreign Dask settings, the job's `env:`, our own on top."""
+    environment = {key: value for key, value in ambient.items() if not key.startswith("DASK_")}
+    environment |= order.env
+    environment |= {key: value for key, value in ambient.items() if key.startswith("MAYFLY_")}
+    environment["PYTHONPATH"] = _path(str(job), order.env.get("PYTHONPATH", ""), ambient.get("PYTHONPATH", ""))
+    environment["PYTHONUNBUFFERED"] = "1"
+    environment["DASK_CONFIG"] = str(dask_config)
+    return environment
+
+
+def script_environment(
+    base: Mapping[str, str], *, job: Path, script: Path, adopt: bool, address: str, tls: Mapping[str, str]
+) -> dict[str, str]:
+    """The script's: the cluster's address and TLS files, and our sitecustomize behind the job's folder.
+
+    A job that brings a sitecustomize of its own would hide ours: then ours comes first and runs theirs."""
+    environment = dict(base)
+    own = (job / "sitecustomize.py").exists()
+    first, second = (str(ADOPT), str(job)) if own else (str(job), str(ADOPT))
+    rest = environment["PYTHONPATH"].split(os.pathsep)[1:]
+    environment["PYTHONPATH"] = _path(first, second, *rest)
+    environment |= {
+        "DASK_SCHEDULER_ADDRESS": address,
+        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": tls["ca"],
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": tls["cert"],
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": tls["key"],
+        "MAYFLY_ADOPT": "1" if adopt else "0",
+        "MAYFLY_SCRIPT": str(script),
+        "MAYFLY_SUPERVISOR": str(os.getpid()),
+    }
+    return environment
+
+
+def _path(*entries: str) -> str:
+    return os.pathsep.join(entry for entry in entries if entry)

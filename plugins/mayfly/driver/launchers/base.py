@@ -1,0 +1,47 @@
+"""The seam behind which Dask workers start.
+
+A launcher is an asynchronous context manager that yields a Dask cluster object whose scheduler lives in this process
+(`scheduler`, `scale`, `adapt`, `close`). It has started, or asked for, `workers.minimum` workers (at least one); leaving
+the context ends them all. Every worker has the job's folder first on its path, and loads the preload file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from distributed.security import Security
+
+from mayfly.contract import WorkersPlan
+
+PRELOAD = Path(__file__).parent.parent / "mayfly_preload.py"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """What a launcher needs. `folder` is private scratch space; `job` the unpacked job folder."""
+
+    workers: WorkersPlan
+    folder: Path
+    job: Path
+    security: Security
+    preload: Path = PRELOAD
+
+
+Launcher = Callable[[Launch], AbstractAsyncContextManager[Any]]
+
+LAUNCHERS = {"processes": "mayfly.driver.launchers.processes:launch"}
+"""One line a launcher; the module is imported when a target asks for it."""
+
+
+def open_launcher(name: str) -> Launcher:
+    """The launcher of that name; ValueError names the known ones."""
+    if name not in LAUNCHERS:
+        raise ValueError(f"unknown launcher {name!r}; known: {', '.join(sorted(LAUNCHERS))}")
+    module, _, attribute = LAUNCHERS[name].partition(":")
+    launcher: Launcher = getattr(import_module(module), attribute)
+    return launcher

@@ -1,0 +1,205 @@
+"""Before the job runs: does every worker see what the script sees? Each check names who could not do what.
+
+`report`, `unreadable` and `unwritable` run on the host and on every worker, so they import nothing heavy at the top.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import glob
+import os
+import platform
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("dask", "distributed", "cloudpickle", "msgpack", "tornado", "toolz", "numpy", "pandas", "pyarrow", "lz4")
+
+
+class PreflightError(Exception):
+    """`kind`: input, output, version or script."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+def report() -> dict[str, Any]:
+    """Versions and identity of this process. Read from the installed metadata: importing pandas takes a second."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {"versions": versions, "who": who()}
+
+
+def who() -> str:
+    """This process's user and machine, e.g. "user yarn (uid 105) on node-3"."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name
+        name = "?"
+    return f"user {name} (uid {os.getuid()}) on {socket.gethostname()}"
+
+
+def compare_versions(here: Mapping[str, str], there: Mapping[str, Mapping[str, str]]) -> str:
+    """What differs, one line a package; empty when all is equal. `there`: worker -> versions."""
+    lines = []
+    for package in sorted({*here, *(name for versions in there.values() for name in versions)}):
+        mine = here.get(package, "absent")
+        others = {worker: versions.get(package, "absent") for worker, versions in there.items()}
+        different = {worker: version for worker, version in others.items() if version != mine}
+        if different:
+            listed = ", ".join(f"{worker} has {version}" for worker, version in sorted(different.items())[:5])
+            lines.append(f"{package}: script and scheduler have {mine}, {listed}")
+    return "\n".join(lines)
+
+
+def local_path(location: str) -> str | None:
+    """The path of a local location, None for a URL of another kind. "~" is the user's home."""
+    if location.startswith("file://"):
+        return location.removeprefix("file://")
+    if "://" in location:
+        return None
+    return os.path.expanduser(location)
+
+
+def unreadable(inputs: Mapping[str, str]) -> dict[str, str]:
+    """Name -> problem of every input that this process cannot read."""
+    problems = {}
+    for name, location in inputs.items():
+        try:
+            problem = _read_problem(location)
+        except Exception as error:
+            problem = f"{type(error).__name__}: {error}"
+        if problem:
+            problems[name] = problem
+    return problems
+
+
+def _read_problem(location: str) -> str:
+    path = local_path(location)
+    if path is not None:
+        found = sorted(glob.glob(path)) if glob.has_magic(path) and not os.path.exists(path) else [path]
+        if not found:
+            return "no file matches"
+        if not os.path.exists(found[0]):
+            return "does not exist"
+        if os.path.isdir(found[0]):
+            os.listdir(found[0])
+        else:
+            with open(found[0], "rb") as file:
+                file.read(1)
+        return ""
+    import fsspec
+
+    filesystem, place = fsspec.core.url_to_fs(location)
+    if glob.has_magic(place):
+        return "" if filesystem.glob(place) else "no file matches"
+    if not filesystem.exists(place):
+        return "does not exist"
+    if filesystem.isfile(place):
+        filesystem.read_block(place, 0, 1)
+    return ""
+
+
+def make_output(location: str) -> str:
+    """Make the folder in which every worker shall write, as the script would; returns it. An output that looks like a
+    file (it has a suffix, or is one) gets its parent: what the script makes there is the script's business."""
+    path = local_path(location)
+    if path is not None:
+        folder = Path(path)
+        if folder.is_file() or (folder.suffix and not folder.is_dir()):
+            folder = folder.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        return str(folder.absolute())
+    import fsspec
+
+    filesystem, place = fsspec.core.url_to_fs(location)
+    last = location.rstrip("/").rpartition("/")[2]
+    if "." in last and not filesystem.isdir(place):
+        location = location.rstrip("/").rpartition("/")[0]
+        place = place.rstrip("/").rpartition("/")[0]
+    filesystem.makedirs(place, exist_ok=True)
+    return location
+
+
+def unwritable(folders: Mapping[str, str]) -> dict[str, str]:
+    """Name -> problem of every output folder in which this process cannot write and delete a file."""
+    problems = {}
+    for name, folder in folders.items():
+        probe = f".mayfly-{secrets.token_hex(6)}"
+        try:
+            _write_and_delete(folder, probe)
+        except Exception as error:
+            problems[name] = f"{type(error).__name__}: {error}"
+    return problems
+
+
+def _write_and_delete(folder: str, probe: str) -> None:
+    path = local_path(folder)
+    if path is not None:
+        file = Path(path) / probe
+        try:
+            file.write_bytes(b"mayfly")
+        finally:
+            file.unlink(missing_ok=True)
+        return
+    import fsspec
+
+    filesystem, place = fsspec.core.url_to_fs(folder)
+    filesystem.pipe_file(f"{place.rstrip('/')}/{probe}", b"mayfly")
+    filesystem.rm_file(f"{place.rstrip('/')}/{probe}")
+
+
+async def run(scheduler: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], security: Any) -> dict[str, str]:
+    """All checks on all present workers; the versions when they pass, PreflightError when not."""
+    import asyncio
+
+    from distributed import Client
+
+    mine = report()
+    async with Client(scheduler.address, security=security, asynchronous=True, set_as_default=False) as client:
+        names = {address: f"worker {ws.name}" for address, ws in scheduler.workers.items()}
+        reports: dict[str, Any] = await client.run(report)
+        theirs = {names.get(address, address): found["versions"] for address, found in reports.items()}
+        if difference := compare_versions(mine["versions"], theirs):
+            raise PreflightError("version", difference)
+        if inputs:
+            here = await asyncio.to_thread(unreadable, inputs)
+            there: dict[str, Any] = await client.run(unreadable, dict(inputs))
+            found = {f"the script's side, {mine['who']}": here}
+            found |= {f"{names.get(a, a)}, {reports[a]['who']}": problems for a, problems in there.items() if a in reports}
+            _complain("input", inputs, found, "read")
+        if outputs:
+            folders = {}
+            for name, location in outputs.items():
+                try:
+                    folders[name] = await asyncio.to_thread(make_output, location)
+                except Exception as error:
+                    problem = f"{type(error).__name__}: {error}"
+                    _complain("output", outputs, {f"the script's side, {mine['who']}": {name: problem}}, "make")
+            there = await client.run(unwritable, folders)
+            found = {
+                f"{names.get(a, a)}, {reports[a]['who']} (the folder was made by {mine['who']})": problems
+                for a, problems in there.items()
+                if a in reports
+            }
+            _complain("output", outputs, found, "write into")
+    versions: dict[str, str] = mine["versions"]
+    return versions
+
+
+def _complain(kind: str, given: Mapping[str, str], found: Mapping[str, Mapping[str, str]], verb: str) -> None:
+    lines = [
+        f"{kind} {name!r} = {given[name]!r}: {by} cannot {verb} it: {problem}"
+        for by, problems in found.items()
+        for name, problem in problems.items()
+    ]
+    if lines:
+        raise PreflightError(kind, "\n".join(lines))

@@ -1,0 +1,71 @@
+"""What the cluster does right now, from the scheduler's own counters: nothing runs per task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_UNFINISHED = ("waiting", "no-worker", "queued", "processing")
+
+
+def sample(scheduler: Any, *, wanted: int) -> dict[str, Any]:
+    """One look. Sizes in bytes, `cpu` in cores; see `tasks` for the counts."""
+    workers = list(scheduler.workers.values())
+    memory = [int(ws.metrics.get("memory", 0)) for ws in workers]
+    return {
+        **tasks(scheduler),
+        "biggest": biggest(scheduler),
+        "workers": len(workers),
+        "wanted": wanted,
+        "memory": sum(memory),
+        "worker_memory": max(memory, default=0),
+        "memory_limit": sum(int(ws.memory_limit or 0) for ws in workers),
+        "spilled": sum(int(ws.metrics.get("spilled_bytes", {}).get("disk", 0)) for ws in workers),
+        "cpu": sum(float(ws.metrics.get("cpu", 0)) for ws in workers) / 100,
+        "busiest": max((float(ws.metrics.get("cpu", 0)) for ws in workers), default=0.0) / 100,
+        "transfers": sum(_transfers(ws.metrics.get("transfer", {})) for ws in workers),
+    }
+
+
+def tasks(scheduler: Any) -> dict[str, int]:
+    """done, running, waiting, failed, recomputed; all but running and waiting only grow.
+
+    `state_counts` counts transitions *into* a state and survives that tasks are forgotten. A task that is computed
+    anew enters "waiting" once more, and so does one whose worker was lost before it had finished; the latter left
+    "processing" without reaching "memory" or "erred". What remains was finished before. It is an estimate: exact when
+    nothing runs, never above the truth for long.
+    """
+    total = dict.fromkeys(("done", "running", "waiting", "failed", "recomputed"), 0)
+    for prefix in scheduler.task_prefixes.values():
+        entered, now = prefix.state_counts, prefix.states
+        done = entered.get("memory", 0)
+        running = now.get("processing", 0)
+        created = sum(count for count in now.values())
+        interrupted = max(0, entered.get("processing", 0) - done - entered.get("erred", 0) - running)
+        again = max(entered.get("waiting", 0) - max(created, _created(prefix)) - interrupted, 0)
+        total["done"] += done
+        total["running"] += running
+        total["waiting"] += now.get("waiting", 0) + now.get("queued", 0) + now.get("no-worker", 0)
+        total["failed"] += entered.get("erred", 0)
+        total["recomputed"] += min(again, done)
+    return total
+
+
+def _created(prefix: Any) -> int:
+    """Tasks of this prefix ever made: those forgotten and those still known."""
+    alive = sum(count for state, count in prefix.states.items() if state != "forgotten")
+    return int(prefix.state_counts.get("forgotten", 0)) + alive
+
+
+def biggest(scheduler: Any) -> str:
+    """The prefix with the most unfinished tasks, e.g. "read_csv 12/40"; empty when all is done."""
+    best, most = "", 0
+    for name, prefix in scheduler.task_prefixes.items():
+        unfinished = sum(prefix.states.get(state, 0) for state in _UNFINISHED)
+        if unfinished > most:
+            total = sum(prefix.states.values())
+            best, most = f"{name} {total - unfinished}/{total}", unfinished
+    return best
+
+
+def _transfers(metrics: dict[str, Any]) -> int:
+    return sum(int(metrics.get(key, 0)) for key in ("incoming_count_total", "outgoing_count_total", "incoming_bytes"))

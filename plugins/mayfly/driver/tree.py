@@ -1,0 +1,120 @@
+"""Our descendants: who they are, what they use, and their end.
+
+The supervisor is a *subreaper*: whatever a child forks, and however it daemonises, stays our descendant. So "all that
+this job started" is a list we can always make, and ending it needs no names and no guesses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> None:
+    """Orphans of ours become our children and not init's. Linux; elsewhere process groups must do."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with(parent: int) -> None:
+    """This process gets SIGKILL when `parent`, which started it, ends. Linux; call it first of all."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Use:
+    """One look at a set of processes: resident bytes, seconds of CPU so far per (pid, start time)."""
+
+    memory: int
+    cpu_seconds: dict[tuple[int, float], float]
+
+
+def descendants(pid: int | None = None) -> list[psutil.Process]:
+    """All of them (also of a process that is just ending: then none)."""
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def use(processes: Iterable[psutil.Process]) -> Use:
+    memory = 0
+    cpu: dict[tuple[int, float], float] = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error), process.oneshot():
+            memory += process.memory_info().rss
+            times = process.cpu_times()
+            cpu[(process.pid, process.create_time())] = times.user + times.system
+    return Use(memory=memory, cpu_seconds=cpu)
+
+
+def write_list(path: Path, processes: Iterable[psutil.Process]) -> None:
+    """`[[pid, start time], ...]`, whole or not at all; a full disk keeps the list before."""
+    known = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            known.append([process.pid, process.create_time()])
+    beside = path.with_name(f".{path.name}.new")
+    with contextlib.suppress(OSError):
+        beside.write_text(json.dumps(known))
+        os.replace(beside, path)
+
+
+def end_all(*, but: Collection[int] = (), grace: float, deadline: float = 5.0) -> int:
+    """End all descendants except the trees below the pids in `but`: SIGTERM, `grace` seconds, SIGKILL until none is
+    left. Returns how many there were. Blocks for at most `grace + deadline` seconds, and returns as soon as all ended.
+    """
+    first = _victims(but)
+    count = len(first)
+    if first and grace > 0:
+        for process in first:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        _wait_gone(but, grace)
+    until = time.monotonic() + deadline
+    while (left := _victims(but)) and time.monotonic() < until:  # they may fork while we look
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        _wait_gone(but, 0.2)
+    return count
+
+
+def _wait_gone(but: Collection[int], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while _victims(but) and time.monotonic() < until:
+        time.sleep(0.03)
+
+
+def _victims(but: Collection[int]) -> list[psutil.Process]:
+    spared = set(but)
+    for pid in but:
+        spared |= {process.pid for process in descendants(pid)}
+    found = []
+    for process in descendants():
+        with contextlib.suppress(psutil.Error):
+            if process.pid in spared:
+                continue
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
