@@ -181,8 +181,10 @@ class CreateCall:
 
 @dataclass(frozen=True, kw_only=True)
 class CreateReturn:
-    """calls/<n>.done.json: that call has returned, or was not made after all. While it is absent the call may still take
-    effect."""
+    """calls/<n>.done.json: that call has returned, or was not made after all (`called` is False).
+
+    While it is absent the call may still take effect.
+    """
 
     at: Timestamp
     called: bool = True

@@ -12,7 +12,7 @@ and acts. What keeps "no cluster outlives its run" true under any interleaving:
 - who deletes reads these notes *before* it lists, so that a call noted as returned has had its effect in the listing;
 - where a call may still be under way when delete lists, absence counts only after it has held for the backend's settle
   time, or at once where deleting a name makes creating it impossible. A settle time bounds how long a call may take
-  from the look at closing.json on; a process that is stopped for longer just there is left to the cluster's maximum age.
+  from the look at closing.json on; a process that is stopped for longer there is left to the cluster's maximum age.
 
 `tests/unit/test_generation_model.py` walks every interleaving, with deaths anywhere.
 """

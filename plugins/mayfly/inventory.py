@@ -104,8 +104,8 @@ def leaks(target: FrozenTarget, *, now: float | None = None) -> Iterator[Leak]:
 def leak_reason(item: Listed, *, closing_for: float | None, lease_age: float | None, now: float) -> str:
     """Why this run leaks, empty when it does not (or may not). Pure.
 
-    `closing_for`: seconds since closing.json; `lease_age`: seconds since a driver gave up for lack of an orchestrator, None
-    when none did.
+    `closing_for`: seconds since closing.json; `lease_age`: seconds since a driver gave up for lack of an orchestrator,
+    None when none did.
     """
     assert item.plan is not None
     present = item.cluster is not None and item.cluster.state is not ClusterState.ABSENT

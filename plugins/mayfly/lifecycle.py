@@ -90,8 +90,8 @@ class Run:
         plan = RunDir(store, handle.name).plan()
         if plan is None:
             raise NotProven(
-                f"no plan.json in {store.url}/runs/{handle.name}: what this run made is not known, so its deletion cannot "
-                "be proven. Look for clusters with `mayfly ls`, end them with `mayfly reap`"
+                f"no plan.json in {store.url}/runs/{handle.name}: what this run made is not known, so its deletion "
+                "cannot be proven. Look for clusters with `mayfly ls`, end them with `mayfly reap`"
             )
         return cls(plan=plan, store=store, backend=open_backend(plan.target))
 
@@ -112,7 +112,7 @@ class Run:
         self._require_open()
         calls = self.dir.calls()
         lines: tuple[str, ...] = ()
-        if not any(returned for _, returned in calls):
+        if not any(returned and returned.called for _, returned in calls):
             view = self._call_create(number=len(calls) + 1, by=by)
             lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
             calls = self.dir.calls()
@@ -133,8 +133,9 @@ class Run:
         state = self.state()
         if state is not State.OPEN:
             raise Refused(
-                f"generation {self.plan.generation} of this run's cluster ({self.plan.name}) is {state}; nothing can start "
-                "in it. To run again, clear the whole group (plan and everything after it), which opens the next generation"
+                f"generation {self.plan.generation} of this run's cluster ({self.plan.name}) is {state}; nothing can "
+                "start in it. To run again, clear the whole group (plan and everything after it): that opens the next "
+                "generation"
             )
 
     def _call_create(self, *, number: int, by: str) -> ClusterView:
@@ -145,7 +146,11 @@ class Run:
         call = CreateCall(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by)
         while not self.dir.create(f"calls/{number}.json", call):
             number += 1
-        self._require_open()
+        try:
+            self._require_open()
+        except Refused as error:
+            self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), called=False, detail=str(error)))
+            raise
         view = self.backend.create(self.plan)
         unwanted = self.dir.closing() is not None
         if unwanted:
@@ -189,16 +194,15 @@ class Run:
             assert record.failure is not None
             raise JobFailed(record.failure, detail=f"all of it: {attempt.url}", lines=lines)
         seconds = record.ended_at - record.started_at
-        return Poll(
-            done=True, lines=(*lines, *record.notes, f"{record.job}: success in {seconds:.1f} s"), result=record
-        )
+        lines += (*record.notes, f"{record.job}: success in {seconds:.1f} s")
+        return Poll(done=True, lines=lines, result=record)
 
     def _start(self, request: JobRequest, number: int, *, inline: bool, by: str) -> Poll:
         view = self.backend.describe(self.plan.name)
         if view.state is not ClusterState.RUNNING:
             raise Refused(
-                f"cluster {self.plan.name} is {view.state} ({view.detail}); a job needs a living one. To run again, clear "
-                "the whole group (plan and everything after it)"
+                f"cluster {self.plan.name} is {view.state} ({view.detail}); a job needs a living one. To run again, "
+                "clear the whole group (plan and everything after it)"
             )
         for other in self.unended():
             if other.job != request.key:
@@ -306,8 +310,8 @@ class Run:
             over = time.time() - closing.at - self.plan.limits.delete
             if over > 0:
                 raise DeadlinePassed(
-                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: {about}. "
-                    f"End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
+                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: "
+                    f"{about}. End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
                 )
             return Poll(done=False, progress=f"deleting: {about}")
         return self._prove(facts, by=by)
@@ -317,7 +321,7 @@ class Run:
         now = _now()
         return DeletionFacts(
             asked=bool(calls),
-            created=any(returned for _, returned in calls),
+            created=any(returned and returned.called for _, returned in calls),
             pending=any(returned is None for _, returned in calls),
             matched=self.dir.deleting() is not None,
             expired=now > self.plan.expires_at,

@@ -71,7 +71,7 @@ def make_plan(
         cores=job.cluster.worker.cores,
         memory=job.cluster.worker.memory,
     )
-    workers, notes = (asked, ()) if capacity is None else fit(asked, capacity, target=target.name)
+    workers, notes = fit(asked, target=target, capacity=capacity)
     if capacity is not None and job.script_memory is not None and job.script_memory > capacity.memory:
         raise PlanError(
             f"script_memory is {job.script_memory / 1e9:.3g} GB, target {target.name!r} has "
@@ -135,36 +135,38 @@ def resolve(places: Mapping[str, str], *, home: Path) -> dict[str, str]:
     return {name: place if "://" in place else str(home / place) for name, place in places.items()}
 
 
-def fit(asked: WorkersPlan, capacity: Capacity, *, target: str) -> tuple[WorkersPlan, tuple[str, ...]]:
-    """The largest part of what was asked that the target holds, and a note when that is less.
+def fit(asked: WorkersPlan, *, target: FrozenTarget, capacity: Capacity | None) -> tuple[WorkersPlan, tuple[str, ...]]:
+    """The largest part of what was asked that the target holds and allows, and a note when that is less.
 
     Cores first: a worker gets at most the target's cores, and as many workers stay as have cores of their own (at least
-    one). Then memory: they share what there is, none gets more than was asked. PlanError when not even one smallest
-    worker fits.
+    one). Then memory: they share what there is, none gets more than was asked. `capacity` None = made to measure, so
+    that only the target's own caps count. PlanError when not even one smallest worker fits.
     """
-    cores = min(asked.cores, capacity.cores)
-    count = max(1, min(asked.maximum, capacity.cores // cores, capacity.max_workers or asked.maximum))
-    while count > 1 and capacity.memory // count < min(asked.memory, SMALLEST_WORKER):
-        count -= 1
-    memory = min(asked.memory, capacity.memory // count)
-    if memory < min(asked.memory, SMALLEST_WORKER):
+    cores, count, memory = asked.cores, asked.maximum, min(asked.memory, target.max_worker_memory or asked.memory)
+    count = min(count, target.max_workers or count)
+    least = min(asked.memory, SMALLEST_WORKER)
+    if capacity is not None:
+        cores = min(cores, capacity.cores)
+        count = max(1, min(count, capacity.cores // cores, capacity.memory // least))
+        memory = min(memory, capacity.memory // count)
+    if memory < least:
         raise PlanError(
-            f"target {target!r} has {capacity.memory / 1e6:.0f} MB for workers; the smallest worker that can run "
-            f"needs {SMALLEST_WORKER / 1e6:.0f} MB"
+            f"target {target.name!r} has {memory / 1e6:.0f} MB for a worker; the smallest that can run needs "
+            f"{SMALLEST_WORKER / 1e6:.0f} MB"
         )
     fitted = WorkersPlan(minimum=min(asked.minimum, count), maximum=count, cores=cores, memory=memory)
-    return (fitted, ()) if fitted == asked else (fitted, (f"target {target}: asked {asked}, fitted {fitted}",))
+    return (fitted, ()) if fitted == asked else (fitted, (f"target {target.name}: asked {asked}, fitted {fitted}",))
 
 
 def describe(plan: Plan) -> tuple[str, ...]:
     """The plan in lines for people: shown by `mayfly plan`, logged before anything is created."""
     cost = "not known" if plan.cost_estimate is None else f"{plan.cost_estimate:.2f} USD"
+    stall = f"{plan.limits.stall:.0f} s" if plan.limits.stall else "off"
     lines = [
         f"cluster   {plan.name} (generation {plan.generation}) on target {plan.target.name} ({plan.target.backend})",
         f"workers   {plan.workers}",
         *(f"          {note}" for note in plan.notes),
-        f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, "
-        f"stall {f'{plan.limits.stall:.0f} s' if plan.limits.stall else 'off'}",
+        f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, stall {stall}",
         f"expires   {iso(plan.expires_at)}, whatever happens",
         f"cost      at most {cost}",
         *(f"input     {name} = {place}" for name, place in plan.inputs.items()),

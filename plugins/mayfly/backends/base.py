@@ -44,7 +44,6 @@ class Capacity:
 
     cores: int
     memory: int
-    max_workers: int | None = None
 
 
 class ClusterBackend(Protocol):

@@ -89,7 +89,7 @@ class LocalBackend:
         return Capacity(cores=cores, memory=int(memory * _MEMORY_SHARE))
 
     def create(self, plan: Plan) -> ClusterView:
-        """Write the entry. Idempotent by name and owner: the same owner adopts, a tombstone or another owner refuses."""
+        """Write the entry. Idempotent by name and owner: ours is adopted, a tombstone or another's is refused."""
         self._prune()
         with self._locked(plan.name):
             entry = self._entry(plan.name)
