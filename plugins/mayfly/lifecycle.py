@@ -390,8 +390,8 @@ class Run:
         """Write report.html and judge; done with a `Verdict`. It does not raise on a bad one: the caller decides."""
         from mayfly.reporting import write_report  # rendering is no business of a poke
 
-        verdict = write_report(self, states, may_skip=may_skip)
-        return Poll(done=True, lines=verdict.lines, result=verdict)
+        verdict, text = write_report(self, states=states, may_skip=may_skip)
+        return Poll(done=True, lines=tuple(text.splitlines()), result=verdict)
 
 
 def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle | None:

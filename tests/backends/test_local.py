@@ -112,9 +112,9 @@ class TestLocal(BackendConformance):
         monkeypatch: pytest.MonkeyPatch,
         marks: str,
     ) -> None:
-        """Double fork, own session, closed files; and in the second case also an empty environment and a dead parent."""
-        program = DAEMON if marks == "cleaned" else DAEMON.replace('["sleep", "600"], env)', '["sleep", "600"], env)')
-        program = "env = dict(os.environ)\n" + program + (WRITE_DOWN if marks == "cleaned" else "")
+        """Double fork, own session, closed files; in the second case also an empty environment and a dead parent."""
+        environment = "dict(os.environ)" if marks == "kept" else "{}"
+        program = f"env = {environment}\n{DAEMON}{WRITE_DOWN if marks == 'cleaned' else ''}"
         monkeypatch.setenv("STAND_IN", program)
         backend.create(plan)
         order, rundir = make_order(target, plan)

@@ -1,0 +1,81 @@
+"""Reading a run directory for its report, and writing the page. What the report says is `mayfly.report`'s."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from mayfly.contract import Record
+from mayfly.lifecycle import Run
+from mayfly.report import Verdict, render_report, render_text, verdict
+from mayfly.rundir import AttemptDir
+
+PAGE = "report.html"
+_AT_THE_END = ("dask-report.html", "driver.log")
+
+
+def text_report(run: Run, *, states: Mapping[str, str] | None = None, may_skip: Collection[str] = ()) -> str:
+    """The run in a few lines, as far as it has come; nothing is written."""
+    records, receipt = run.records(), run.dir.receipt()
+    judged = verdict(plan=run.plan, states=states or {}, receipt=receipt, records=records, may_skip=may_skip)
+    there = run.store.get(f"{run.dir.root}/{PAGE}") is not None
+    return render_text(
+        plan=run.plan,
+        records=records,
+        receipt=receipt,
+        verdict=judged.word,
+        problems=judged.problems,
+        report=page_address(run) if there else "",
+    )
+
+
+def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[str] = ()) -> tuple[Verdict, str]:
+    """Write report.html, replacing an earlier one; returns the verdict and the run in a few lines."""
+    records, receipt = run.records(), run.dir.receipt()
+    judged = verdict(plan=run.plan, states=states, receipt=receipt, records=records, may_skip=may_skip)
+    page = render_report(
+        plan=run.plan,
+        records=records,
+        receipt=receipt,
+        verdict=judged.word,
+        problems=judged.problems,
+        metrics={f"{attempt.job}/{attempt.number}": samples(attempt) for attempt in run.attempts()},
+        links=links(run, records),
+        states=states,
+    )
+    run.store.put(f"{run.dir.root}/{PAGE}", page.encode())
+    return judged, text_report(run, states=states, may_skip=may_skip)
+
+
+def page_address(run: Run) -> str:
+    """The page's path on a file store, its URL elsewhere."""
+    return f"{run.dir.url}/{PAGE}".removeprefix("file://")
+
+
+def samples(attempt: AttemptDir) -> list[dict[str, Any]]:
+    """The time series of an attempt. A line cut short by a driver's death is left out."""
+    found: list[dict[str, Any]] = []
+    number = 0
+    while (segment := attempt.metrics_segment(number)) is not None:
+        for line in segment.splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        number += 1
+    return found
+
+
+def links(run: Run, records: Collection[Record]) -> dict[str, str]:
+    """Files beside the page that are worth a click, by relative address."""
+    found = {}
+    names = run.store.list(f"{run.dir.root}/jobs/")
+    for record in records:
+        key = f"{record.job}/{record.attempt}"
+        below = f"{run.dir.root}/jobs/{key}/"
+        for path in names:
+            name = path.removeprefix(below)
+            if path.startswith(below) and (name in _AT_THE_END or name.startswith("logs/")):
+                found[f"{key}/{name}"] = f"jobs/{key}/{name}"
+    return found
