@@ -167,7 +167,8 @@ def _tooltips(
         said = ", ".join(f"{curve.name} {text(row[curve.key])}" for curve in series if curve.key in row)
         strips.append(
             f'<rect class="strip" x="{left:.1f}" y="{_TOP}" width="{max(0.0, right - left):.1f}" '
-            f'height="{HEIGHT - _TOP - _BOTTOM}"><title>{escape(format_duration(row["t"]))}: {escape(said)}</title></rect>'
+            f'height="{HEIGHT - _TOP - _BOTTOM}">'
+            f"<title>{escape(format_duration(row['t']))}: {escape(said)}</title></rect>"
         )
     return "".join(strips)
 

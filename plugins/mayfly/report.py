@@ -1,7 +1,7 @@
 """The report of a run: plan beside record beside receipt, for people; and the verdict on it. Pure.
 
-`render_report` makes one self-contained HTML file: no script, nothing loaded from elsewhere. Whatever is missing is named,
-with what that means; the report of a half-broken run is the one that matters most.
+`render_report` makes one self-contained HTML file: no script, nothing loaded from elsewhere. Whatever is missing is
+named, with what that means; the report of a half-broken run is the one that matters most.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ def verdict(
     proof = _unproven(plan, receipt)
     problems = [proof] if proof else []
     problems += [
-        f"{step} is {states[step]}; its log says why" for step in _MUST_SUCCEED if states.get(step, "success") != "
-        ""success"
+        f"{step} is {states[step]}; its log says why"
+        for step in _MUST_SUCCEED
+        if states.get(step, "success") != "success"
     ]
     last = last_attempts(records)
     failures = [record for record in last.values() if record.outcome is not Outcome.SUCCESS]
@@ -55,7 +56,8 @@ def verdict(
             continue
         record = next((last[job] for job in last if _task_name(job) == name), None)
         why = f": {record.failure.cls}" if record is not None and record.failure is not None else ""
-        problems.append(f"job {name} is {state}{why}" + ("" if state != "skipped" else ", and nothing says that it may be"))
+        unexpected = ", and nothing says that it may be" if state == "skipped" else ""
+        problems.append(f"job {name} is {state}{why}{unexpected}")
     known = {_base(name) for name in jobs}
     for record in failures:
         if _base(record.job) not in known:

@@ -19,6 +19,10 @@ from mayfly.report import deletion, failures, in_order, span, totals
 from mayfly.units import format_duration, format_size
 
 _PHASES = {str(phase): f"p{number}" for number, phase in enumerate(Phase)}
+_NO_RECORD = (
+    "This attempt began, and nothing says how it ended: its driver wrote no record. The plots show what it had told "
+    "until then."
+)
 _TONE = {"success": "good", "cancelled": "warn"}
 Row = tuple[str, str]
 
@@ -233,10 +237,7 @@ def _without_record(plan: Plan, key: str, samples: Sequence[Mapping[str, object]
         when="",
         failure=None,
         rows=(),
-        notes=(
-            "This attempt began, and nothing says how it ended: its driver wrote no record. The plots show what it had "
-            "told until then.",
-        ),
+        notes=(_NO_RECORD,),
         phases=(),
         bar=Markup(),
         charts=drawn,
