@@ -38,6 +38,8 @@ FROM_FILE: Final = {"from_file": True}
 """Validation context for values that come from a file: a size or a duration without a unit is refused."""
 
 DEFAULT_PREFIX: Final = "mayfly"
+BACKEND_OPTIONS: Final = {"local": ("state_dir",)}
+"""What `options` of a target may hold, by backend; a backend that is not here checks its own."""
 
 RESERVED_ENV: Final = ("DASK_CONFIG", "DASK_SCHEDULER_ADDRESS", "PYTHONPATH")
 """Set by Mayfly for script, scheduler and workers; so is everything that begins with MAYFLY_."""
@@ -476,6 +478,16 @@ class TargetFile(_Model):
         default={}, description="Settings of the backend; see docs/targets.md"
     )
     timing: TimingSpec = Field(default=TimingSpec(), description="How often things happen")
+
+    @model_validator(mode="after")
+    def _known_options(self) -> TargetFile:
+        known = BACKEND_OPTIONS.get(self.backend)
+        for name in self.options:
+            if known is not None and name not in known:
+                raise KeyedError(
+                    f"options.{name}", f"backend {self.backend} has no such option; allowed: {', '.join(known)}"
+                )
+        return self
 
 
 class TargetSpec(TargetFile):
