@@ -8,7 +8,13 @@ if hasattr(_new, "AirflowRescheduleException"):
     AirflowException = _new.AirflowException
     AirflowFailException = _new.AirflowFailException
     AirflowRescheduleException = _new.AirflowRescheduleException
+    AirflowSkipException = _new.AirflowSkipException
 else:
-    from airflow.exceptions import AirflowException, AirflowFailException, AirflowRescheduleException
+    from airflow.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSkipException,
+    )
 
-__all__ = ["AirflowException", "AirflowFailException", "AirflowRescheduleException"]
+__all__ = ["AirflowException", "AirflowFailException", "AirflowRescheduleException", "AirflowSkipException"]

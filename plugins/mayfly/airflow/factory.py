@@ -60,7 +60,9 @@ def _good_and_broken(project: Project, *, wanted: str | None = None) -> tuple[di
             good[name].validate()
         except Exception as error:  # Airflow's own refusal (of a param's schema, of an asset's name, ...)
             good.pop(name, None)
-            broken.append(SpecError(f"Airflow refuses it: {type(error).__name__}: {error}", file=f"jobs/{name}/job.yaml"))
+            broken.append(
+                SpecError(f"Airflow refuses it: {type(error).__name__}: {error}", file=f"jobs/{name}/job.yaml")
+            )
     return good, broken
 
 

@@ -16,7 +16,7 @@ from airflow.sdk import BaseOperator
 
 from mayfly.airflow import members as names
 from mayfly.airflow import rendering
-from mayfly.airflow.compat import AirflowFailException
+from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
 from mayfly.airflow.waiting import fail, is_inline, wait
@@ -112,8 +112,8 @@ class ClusterOperator(BaseOperator):
         found = find_handle(job=self.job.name, target=self.frozen_target(), identity=self.identity(context))
         if found is None:
             raise Refused(
-                "no plan of this run is left, neither as the result of the plan task nor in the staging store of target "
-                f"{self.target!r}: cannot prove deletion. Look for its cluster with `mayfly ls`, end it with "
+                "no plan of this run is left, neither as the result of the plan task nor in the staging store of "
+                f"target {self.target!r}: cannot prove deletion. Look for its cluster with `mayfly ls`, end it with "
                 f"`mayfly reap`. {self.members.advice()}"
             )
         return found
@@ -219,6 +219,9 @@ class RunJobOperator(ClusterOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         from mayfly.lifecycle import JobRequest
 
+        if self.members.states(context).get(names.CREATE) == "skipped":
+            # After a job that may be skipped ours runs in spite of that; but perhaps the whole group was skipped.
+            raise AirflowSkipException("the cluster was skipped, and so are its jobs")
         try:
             args = rendering.as_arguments(self.args, job=self.job.name)
         except InputError as error:
@@ -259,4 +262,3 @@ class ReportOperator(ClusterOperator):
         verdict = self.wait(context, lambda run: run.report(states, may_skip=may_skip), patience=COLLECT_PATIENCE)
         if not verdict.ok:
             raise AirflowFailException("\n".join(["This run is not proven well:", *verdict.problems]))
-

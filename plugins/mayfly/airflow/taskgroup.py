@@ -16,11 +16,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, TaskGroup
+from airflow.sdk import BaseOperator, TaskGroup, TriggerRule
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
 
 from mayfly.airflow import members as names
@@ -120,7 +121,7 @@ class DaskCluster(DependencyMixin):
         if self._deleted is not None:
             raise InputError(f"{self._members.group_id}: cluster.run() after the end of its `with` block")
         own = script is None or script == self.job.script
-        name = task_id or (names.JOB if own else _task_id(script or ""))
+        name = task_id or (names.JOB if script is None else _task_id(script))
         if name in names.OURS or name in self._members.jobs:
             raise InputError(
                 f"{self._members.group_id}: a task named {name!r} is there already; give this job another task_id"
@@ -179,14 +180,15 @@ class DaskCluster(DependencyMixin):
             **self._common,
             **self._pins(retries=5),
         )
-        report = ReportOperator(
-            task_id=names.REPORT, do_xcom_push=False, **self._common, **self._pins(retries=2)
-        )
+        report = ReportOperator(task_id=names.REPORT, do_xcom_push=False, **self._common, **self._pins(retries=2))
         self._plan.as_setup()
         self._create.as_setup()
         self._plan >> self._create
         for earlier, later in _serial(self._jobs):
             earlier >> later
+            if self._members.jobs[earlier.name].may_skip:
+                # Only our own edge leads there; it gives an order and must not pass a skip on.
+                later.trigger_rule = TriggerRule.NONE_FAILED
         inside = [task for task in self.group.iter_tasks() if task not in (self._plan, collect, delete, report)]
         for task in inside:
             # Create has one direct successor for each job without another job before it; Airflow wants the task
@@ -247,9 +249,7 @@ def _serial(jobs: Sequence[BaseOperator]) -> list[tuple[BaseOperator, BaseOperat
 
     The row keeps the order of definition wherever the user's own edges leave a choice, and so never closes a cycle.
     """
-    before = {
-        job.task_id: {found.task_id for found in job.get_flat_relatives(upstream=True)} for job in jobs
-    }
+    before = {job.task_id: {found.task_id for found in job.get_flat_relatives(upstream=True)} for job in jobs}
     left, row = list(jobs), []
     while left:
         ids = {job.task_id for job in left}
@@ -258,4 +258,4 @@ def _serial(jobs: Sequence[BaseOperator]) -> list[tuple[BaseOperator, BaseOperat
             raise InputError(f"the jobs {', '.join(sorted(ids))} wait for each other in a circle")
         row.append(ready)
         left.remove(ready)
-    return [(a, b) for a, b in zip(row, row[1:], strict=False) if a.task_id not in before[b.task_id]]
+    return [(a, b) for a, b in pairwise(row) if a.task_id not in before[b.task_id]]
