@@ -34,6 +34,8 @@ def numbers(samples: Sequence[Mapping[str, object]], keys: Sequence[str]) -> lis
     """The samples with a time, in its order, thinned to `MAX_POINTS`; what is no finite number is absent."""
     found = []
     for sample in samples:
+        if not isinstance(sample, Mapping):  # a line that is JSON, but no object
+            continue
         row = {key: value for key in ("t", *keys) if (value := _number(sample.get(key))) is not None}
         if "t" in row and row["t"] >= 0:
             found.append(row)

@@ -54,7 +54,7 @@ def verdict(
     for name, state in jobs.items():
         if state == "success" or (state == "skipped" and _base(name) in {_base(skip) for skip in may_skip}):
             continue
-        record = next((last[job] for job in last if _task_name(job) == name), None)
+        record = next((last[job] for job in last if name in task_names(job)), None)
         why = f": {record.failure.cls}" if record is not None and record.failure is not None else ""
         unexpected = ", and nothing says that it may be" if state == "skipped" else ""
         problems.append(f"job {name} is {state}{why}{unexpected}")
@@ -98,9 +98,9 @@ def _base(name: str) -> str:
     return re.sub(r"[_-]\d+$", "", name)
 
 
-def _task_name(job: str) -> str:
-    """How Airflow calls a record's job: `run_job_3` for `run_job-3`."""
-    return re.sub(r"-(\d+)$", r"_\1", job)
+def task_names(job: str) -> tuple[str, str]:
+    """How a record's job is called in states: `run_job-3`, and Airflow's `run_job_3`."""
+    return job, re.sub(r"-(\d+)$", r"_\1", job)
 
 
 # ---------------------------------------------------------------- sums over attempts

@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from mayfly import charts
 from mayfly.charts import Series
 from mayfly.contract import Failure, Phase, Plan, Receipt, Record
-from mayfly.report import deletion, failures, in_order, span, totals
+from mayfly.report import deletion, failures, in_order, span, task_names, totals
 from mayfly.units import format_duration, format_size
 
 _PHASES = {str(phase): f"p{number}" for number, phase in enumerate(Phase)}
+_NAMES = {"dask-report.html": "Dask's performance report", "driver.log": "whole log"}
 _NO_RECORD = (
     "This attempt began, and nothing says how it ended: its driver wrote no record. The plots show what it had told "
     "until then."
@@ -72,13 +73,12 @@ def render_page(
     attempts = [_attempt(plan, record, metrics.get(key, ()), links) for key, record in zip(keys, records, strict=True)]
     attempts += [_without_record(plan, key, metrics[key], links) for key in sorted(metrics) if key not in keys]
     shown_at_attempts = tuple(f"{key}/" for key in {*keys, *metrics})
-    total = totals(records)
     return _template().render(
         plan=plan,
         verdict=verdict,
         tone=_TONE.get(verdict, "bad"),
         headline=_headline(plan, verdict, format_duration(span(plan, records, receipt))),
-        problems=tuple(problems),
+        problems=_unexplained(problems, records),
         failures=failures(records),
         facts=_facts(plan, records, receipt),
         planned=_planned(plan),
@@ -86,9 +86,8 @@ def render_page(
         proven=_proven(receipt) if receipt else (),
         deletion=deletion(receipt),
         receipt=receipt,
-        notes=tuple(plan.notes),
+        notes=tuple(dict.fromkeys([*plan.notes, *(note for record in records for note in record.notes)])),
         attempts=attempts,
-        lost=total.workers_lost,
         links=[_link(name, to) for name, to in links.items() if not name.startswith(shown_at_attempts)],
         states=list(states.items()),
         when=_when,
@@ -104,7 +103,23 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["code"] = _code
     return environment.get_template("report.html.j2")
+
+
+def _code(text: str) -> Markup:
+    """`like this` in our messages as code. Everything is escaped."""
+    parts = (
+        escape(part) if number % 2 == 0 else Markup("<code>{}</code>").format(part)
+        for number, part in enumerate(text.split("`"))
+    )
+    return Markup("").join(parts)
+
+
+def _unexplained(problems: Sequence[str], records: Sequence[Record]) -> tuple[str, ...]:
+    """Without those that only repeat the failure which stands above them."""
+    explained = tuple(f"job {name} is " for record, _ in failures(records) for name in task_names(record.job))
+    return tuple(problem for problem in problems if not problem.startswith(explained))
 
 
 def _headline(plan: Plan, verdict: str, took: str) -> str:
@@ -125,8 +140,6 @@ def _facts(plan: Plan, records: Sequence[Record], receipt: Receipt | None) -> tu
     total = totals(records)
     limit = plan.workers.maximum * plan.workers.memory
     share = f"{total.peaks.memory / limit:.0%} of {format_size(limit)}" if limit else ""
-    cost = "not known" if receipt is None or receipt.cost is None else f"{receipt.cost:.2f} USD"
-    lived = format_duration(receipt.billed_seconds) if receipt else "unknown"
     found = [("time", format_duration(span(plan, records, receipt)), "from plan to proof of deletion")]
     if records:
         found += [
@@ -135,7 +148,11 @@ def _facts(plan: Plan, records: Sequence[Record], receipt: Receipt | None) -> tu
             ("peak memory", format_size(total.peaks.memory), share),
             ("tasks", f"{total.tasks.done:,}", f"{total.tasks.failed} failed, {total.tasks.recomputed} recomputed"),
         ]
-    found.append(("cost", cost, f"cluster lived {lived}" if receipt else "the cluster may still be there"))
+    if receipt is None:
+        found.append(("deletion", "not proven", "something may still be running, and costing"))
+    else:
+        cost = "" if receipt.cost is None else f", {receipt.cost:.2f} USD"
+        found.append(("deletion", "proven", f"the cluster lived {format_duration(receipt.billed_seconds)}{cost}"))
     return tuple(found)
 
 
@@ -217,7 +234,7 @@ def _attempt(plan: Plan, record: Record, samples: Sequence[Mapping[str, object]]
         when=f"{_when(record.started_at)}, {format_duration(max(0.0, record.ended_at - record.started_at))}",
         failure=record.failure,
         rows=tuple((name, value) for name, value in rows if value),
-        notes=record.notes,
+        notes=(),
         phases=tuple((name, format_duration(seconds), css) for name, seconds, css in shares),
         bar=Markup(charts.bar(shares)),
         charts=drawn,
@@ -279,7 +296,7 @@ def _charts(plan: Plan, samples: Sequence[Mapping[str, object]]) -> tuple[Markup
             series=(
                 Series(name="workers", key="cpu_workers", css="c1", kind="area"),
                 Series(name="script", key="cpu_script", css="c2"),
-                Series(name="cores", key="cores", css="c0", kind="limit"),
+                Series(name="cores", key="cores", css="c5", kind="limit"),
             ),
             text=lambda value: f"{value:.1f}".removesuffix(".0"),
         ),
@@ -300,7 +317,7 @@ def _charts(plan: Plan, samples: Sequence[Mapping[str, object]]) -> tuple[Markup
             samples=rows,
             series=(
                 Series(name="there", key="workers", css="c1", kind="step"),
-                Series(name="planned", key="planned", css="c0", kind="limit"),
+                Series(name="planned", key="planned", css="c5", kind="limit"),
             ),
             text=lambda value: f"{value:.0f}",
             whole=True,
@@ -319,6 +336,7 @@ def _links_of(key: str, links: Mapping[str, str]) -> tuple[Link, ...]:
 
 def _link(name: str, to: str) -> Link:
     """A browser follows only what cannot run anything; the rest is shown as text (`gs://…` can be copied)."""
+    name = _NAMES.get(name, name)
     scheme = re.match(r"[\s\x00-\x1f]*([A-Za-z][A-Za-z0-9+.-]*):", to)
     if scheme is not None and scheme[1].lower() not in ("http", "https", "file"):
         return Link(name=name, address="", shown=to)
