@@ -28,7 +28,7 @@ _SIZE_HELP = (
     'write a number and a unit: B, kB, MB, GB, TB (powers of 1000) or KiB, MiB, GiB, TiB (of 1024), as in "14 GB"'
 )
 _DURATION_HELP = 'write numbers with units s, m, h, d, as in "90m", "2h" or "1h30m"'
-_MAX_SIZE = 2**60
+_MAX_SIZE = 10**18
 _MAX_DURATION = 10 * 365 * 86400.0
 
 
