@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
-from mayfly.driver.supervisor import main
-
 if __name__ == "__main__":
+    # A request to stop that comes while we still import must wait, not kill: `Loop` lets it through.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    from mayfly.driver.supervisor import main
+
     sys.exit(main(sys.argv[1:]))

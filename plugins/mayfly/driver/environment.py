@@ -75,11 +75,14 @@ def base_environment(order: JobOrder, *, job: Path, dask_config: Path, ambient: 
     environment["PYTHONPATH"] = _path(str(job), order.env.get("PYTHONPATH", ""), ambient.get("PYTHONPATH", ""))
     environment["PYTHONUNBUFFERED"] = "1"
     environment["DASK_CONFIG"] = str(dask_config)
+    # Dask tries each DASK_ variable as a Python literal: a path such as /run/3fa warns "invalid decimal literal".
+    warnings = environment.get("PYTHONWARNINGS")
+    environment["PYTHONWARNINGS"] = ",".join(filter(None, [warnings, "ignore::SyntaxWarning:<unknown>"]))
     return environment
 
 
 def script_environment(
-    base: Mapping[str, str], *, job: Path, script: Path, adopt: bool, address: str, tls: Mapping[str, str]
+    base: Mapping[str, str], *, order: JobOrder, job: Path, address: str, tls: Mapping[str, str]
 ) -> dict[str, str]:
     """The script's: the cluster's address and TLS files, and our sitecustomize behind the job's folder.
 
@@ -91,14 +94,15 @@ def script_environment(
     environment["PYTHONPATH"] = _path(first, second, *rest)
     environment |= {
         "DASK_SCHEDULER_ADDRESS": address,
-        "DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION": "true",
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": tls["ca"],
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": tls["cert"],
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": tls["key"],
-        "MAYFLY_ADOPT": "1" if adopt else "0",
-        "MAYFLY_SCRIPT": str(script),
+        "MAYFLY_ADOPT": "1" if order.adopt else "0",
+        "MAYFLY_WORKERS": str(max(1, order.workers.maximum)),
         "MAYFLY_SUPERVISOR": str(os.getpid()),
     }
+    if order.adopt:  # a LocalCluster of the script's own would die of it
+        environment["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "true"
     return environment
 
 

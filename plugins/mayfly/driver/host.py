@@ -22,7 +22,7 @@ from typing import Any
 from mayfly.contract import WorkersPlan, from_json
 from mayfly.driver import preflight
 from mayfly.driver.mayfly_preload import quiet_dask
-from mayfly.driver.sampler import sample
+from mayfly.driver.sampler import Sampler
 from mayfly.driver.tree import die_with
 
 LOG_BYTES = 1 << 20
@@ -60,6 +60,7 @@ class Host:
         async with open_launcher(self.settings["launcher"])(launch) as cluster:
             self.cluster = cluster
             await self._ready()
+            self._sampler = Sampler(cluster.scheduler)
             sampling = asyncio.create_task(self._sample())
             try:
                 while line := await reader.readline():
@@ -80,9 +81,14 @@ class Host:
         host = self
 
         class Losses(SchedulerPlugin):  # type: ignore[misc]
+            expected: set[str] = set()
+
+            def restart(self, scheduler: Any) -> None:
+                self.expected = set(scheduler.workers)
+
             def log_event(self, topic: str, msg: Any) -> None:
                 if topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
-                    if not msg.get("expected", True):
+                    if not msg.get("expected", True) and msg.get("worker") not in self.expected:
                         host.tell("worker lost", worker=str(msg.get("worker")), results=len(msg["lost-computed-tasks"]))
 
         scheduler = self.cluster.scheduler
@@ -100,9 +106,11 @@ class Host:
 
     async def _sample(self) -> None:
         while True:
-            wanted = len(self.cluster.worker_spec)
-            self.tell("sample", **sample(self.cluster.scheduler, wanted=wanted))
+            self._tell_sample()
             await asyncio.sleep(self.settings["interval"])
+
+    def _tell_sample(self) -> None:
+        self.tell("sample", **self._sampler.sample(wanted=len(self.cluster.worker_spec)))
 
     async def _obey(self, command: str) -> None:
         try:
@@ -136,6 +144,7 @@ class Host:
 
     async def do_collect(self) -> dict[str, Any]:
         """The logs of scheduler and workers, then Dask's report, as files; the supervisor takes what is there."""
+        self._tell_sample()  # the last word on how many tasks ran
         scheduler = self.cluster.scheduler
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)

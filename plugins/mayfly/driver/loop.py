@@ -50,6 +50,7 @@ class Loop:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})  # see __main__
         self._selector.register(self._wake, selectors.EVENT_READ, self._drain_wake)
 
     def _stop(self, number: int, _frame: object) -> None:

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from typing import Any
 
+_GROWING = ("done", "failed", "recomputed")
 _UNFINISHED = ("waiting", "no-worker", "queued", "processing")
 
 
-def sample(scheduler: Any, *, wanted: int) -> dict[str, Any]:
-    """One look. Sizes in bytes, `cpu` in cores; see `tasks` for the counts."""
-    workers = list(scheduler.workers.values())
-    memory = [int(ws.metrics.get("memory", 0)) for ws in workers]
-    return {
-        **tasks(scheduler),
-        "biggest": biggest(scheduler),
-        "workers": len(workers),
-        "wanted": wanted,
-        "memory": sum(memory),
-        "worker_memory": max(memory, default=0),
-        "memory_limit": sum(int(ws.memory_limit or 0) for ws in workers),
-        "spilled": sum(int(ws.metrics.get("spilled_bytes", {}).get("disk", 0)) for ws in workers),
-        "cpu": sum(float(ws.metrics.get("cpu", 0)) for ws in workers) / 100,
-        "busiest": max((float(ws.metrics.get("cpu", 0)) for ws in workers), default=0.0) / 100,
-        "transfers": sum(_transfers(ws.metrics.get("transfer", {})) for ws in workers),
-    }
+class Sampler:
+    """Looks at one scheduler again and again. `client.restart()` clears its counters; ours go on."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler = scheduler
+        self._before = dict.fromkeys(_GROWING, 0)
+        self._last = dict.fromkeys(_GROWING, 0)
+
+    def sample(self, *, wanted: int) -> dict[str, Any]:
+        """One look. Sizes in bytes, `cpu` in cores; see `tasks` for the counts."""
+        workers = list(self._scheduler.workers.values())
+        memory = [int(ws.metrics.get("memory", 0)) for ws in workers]
+        return {
+            **self._counts(),
+            "biggest": biggest(self._scheduler),
+            "workers": len(workers),
+            "wanted": wanted,
+            "memory": sum(memory),
+            "worker_memory": max(memory, default=0),
+            "memory_limit": sum(int(ws.memory_limit or 0) for ws in workers),
+            "spilled": sum(int(ws.metrics.get("spilled_bytes", {}).get("disk", 0)) for ws in workers),
+            "cpu": sum(float(ws.metrics.get("cpu", 0)) for ws in workers) / 100,
+            "transfers": sum(_transfers(ws.metrics.get("transfer", {})) for ws in workers),
+        }
+
+    def _counts(self) -> dict[str, int]:
+        now = tasks(self._scheduler)
+        if now["done"] < self._last["done"]:
+            for name in _GROWING:
+                self._before[name] += self._last[name]
+        self._last = {name: now[name] for name in _GROWING}
+        return now | {name: now[name] + self._before[name] for name in _GROWING}
 
 
 def tasks(scheduler: Any) -> dict[str, int]:
@@ -39,9 +55,8 @@ def tasks(scheduler: Any) -> dict[str, int]:
         entered, now = prefix.state_counts, prefix.states
         done = entered.get("memory", 0)
         running = now.get("processing", 0)
-        created = sum(count for count in now.values())
         interrupted = max(0, entered.get("processing", 0) - done - entered.get("erred", 0) - running)
-        again = max(entered.get("waiting", 0) - max(created, _created(prefix)) - interrupted, 0)
+        again = max(entered.get("waiting", 0) - _created(prefix) - interrupted, 0)
         total["done"] += done
         total["running"] += running
         total["waiting"] += now.get("waiting", 0) + now.get("queued", 0) + now.get("no-worker", 0)

@@ -157,7 +157,7 @@ class Supervisor:
         self._enter(Phase.RUN)
         ready = self.answers["ready"]
         variables = environment.script_environment(
-            self.base, job=self.job, script=self.script_path, adopt=self.order.adopt, address=ready["address"], tls=ready["tls"]
+            self.base, order=self.order, job=self.job, address=ready["address"], tls=ready["tls"]
         )
         self.script = subprocess.Popen(
             [sys.executable, str(self.script_path), *self.order.args],
