@@ -40,8 +40,8 @@ $(STAMP): $(LOCK) requirements/bootstrap.lock requirements.txt pyproject.toml sc
 
 install: $(STAMP)  ## make or update the environment of the lane
 
-demo: $(STAMP)  ## run the example job `flights` by Airflow on this machine, from nothing, and show what came of it
-	@bash scripts/demo.sh $(VENV)
+demo: data  ## run the example job `flights` by Airflow on this machine, from nothing, and show what came of it
+	@$(BIN)/python scripts/demo.py
 
 data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
 	@$(BIN)/python scripts/make_demo_data.py

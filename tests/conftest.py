@@ -1,8 +1,8 @@
 """What holds for every test: nothing of the user's Airflow or Mayfly is touched, nothing is left behind.
 
 - Environment: AIRFLOW_HOME, the state folder and the installation's id are the session's own, in a temporary folder.
-- Processes: every child inherits MAYFLY_TEST_SESSION; whatever carries it after the last fixture has ended is a failure,
-  with the test that started it.
+- Processes: every child inherits MAYFLY_TEST_SESSION; whatever carries it after the last fixture has ended is a
+  failure, with the test that started it.
 - Files: in CI, nothing new may lie in the clone or in the user's home afterwards.
 - Skips: in CI a skipped test is a failure; nobody reads the reasons of green runs.
 """

@@ -85,6 +85,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("validate", "check all jobs and targets, or the named jobs", validate)
     sub.add_argument("jobs", metavar="JOB", nargs="*")
+    sub.add_argument("--write-schemas", action="store_true", help="bring the files in config/schemas/ up to date, too")
 
     sub = command("delete", "end a run: its job, its cluster; write the receipt", delete, target=every)
     sub.add_argument("runs", metavar="RUN", nargs="+")
@@ -146,8 +147,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def validate(options: argparse.Namespace) -> int:
-    from mayfly.validate import validate_project
+    from mayfly.validate import validate_project, write_schemas
 
+    if options.write_schemas:
+        for path in write_schemas(_project().home):
+            print(f"{path}: written")
     lines, ok = validate_project(_project(), options.jobs)
     for line in lines:
         print(line)

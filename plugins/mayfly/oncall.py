@@ -12,7 +12,7 @@ from mayfly.contract import FrozenTarget, Receipt, to_json
 from mayfly.errors import BackendUnavailable, InputError, MayflyError, StoreUnavailable
 from mayfly.generation import State
 from mayfly.inventory import Listed, end_leak, find_run, leaks, list_runs
-from mayfly.lifecycle import Run
+from mayfly.lifecycle import Handle, Run
 from mayfly.progress import progress_line
 from mayfly.project import Project
 from mayfly.states import ClusterState
@@ -58,15 +58,18 @@ def _row(item: Listed, target: FrozenTarget, now: float) -> tuple[str, ...]:
     if item.plan is None:
         return (item.name, "?", target.name, "unknown", cluster, "?", item.problem.splitlines()[0])
     if item.receipt is not None:
-        note = (
-            item.receipt.rule.partition(":")[0]
-            if _absent(item)
-            else "LEAK: has a receipt, and yet its cluster is there"
-        )
+        note = _outcome(item, target) if _absent(item) else "LEAK: a receipt, and yet a cluster"
     else:
         note = progress_line(item.status) if item.status else "no job has started"
     since = age(now - item.plan.created_at)
     return (item.name, item.plan.job, target.name, str(item.state), cluster, since, note)
+
+
+def _outcome(item: Listed, target: FrozenTarget) -> str:
+    """Of each job's last attempt."""
+    last = {record.job: record for record in Run.open(Handle(name=item.name, target=target)).records()}
+    words = [str(record.failure.cls if record.failure else record.outcome) for record in last.values()]
+    return ", ".join(dict.fromkeys(words)) or "no job ran"
 
 
 def _as_json(item: Listed, target: FrozenTarget) -> dict[str, object]:

@@ -177,8 +177,8 @@ class JobRun:
         if isinstance(failure, Interrupted):
             seconds = run.plan.target.timing.lease_ttl_inline
             self.terminal.warn(
-                "interrupted: ending the job, deleting the cluster and writing the receipt. Once more leaves at once: the "
-                f"job would then end by itself within {seconds:.0f} s, the receipt would wait for "
+                "interrupted: ending the job, deleting the cluster and writing the receipt. Once more leaves at once: "
+                f"the job would then end by itself within {seconds:.0f} s, and the receipt wait for "
                 f"`mayfly delete {run.plan.name}`"
             )
             return
@@ -261,8 +261,8 @@ def installation_id(environment: Mapping[str, str] = os.environ) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise InputError(
-            f"cannot keep this machine's id in {path}: {error.strerror}; let MAYFLY_STATE_DIR name a folder that can be "
-            "written, or set MAYFLY_INSTALLATION"
+            f"cannot keep this machine's id in {path}: {error.strerror}; let MAYFLY_STATE_DIR name a folder that can "
+            "be written, or set MAYFLY_INSTALLATION"
         ) from error
 
 

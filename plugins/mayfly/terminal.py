@@ -58,9 +58,8 @@ def table(rows: Iterable[Sequence[str]], *, head: Sequence[str]) -> str:
     """Columns as wide as they need to be, two spaces apart."""
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
 def age(seconds: float) -> str:
