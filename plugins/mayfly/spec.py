@@ -190,17 +190,21 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
     """`{"a.b": 1}` as `{"a": {"b": 1}}`: Dask's documentation writes dots, its files are nested."""
     result: dict[str, Any] = {}
     for dotted, value in settings.items():
-        *parents, last = str(dotted).split(".")
-        place = result
-        for part in parents:
-            place = place.setdefault(part, {})
-            if not isinstance(place, dict):
-                raise ValueError(f"{dotted!r}: {part!r} is a value elsewhere, and cannot have settings below it")
         inner = _nested(value) if isinstance(value, dict) else value
-        if last in place and not (isinstance(inner, dict) and isinstance(place[last], dict)):
-            raise ValueError(f"{dotted!r} is set twice")
-        place[last] = {**place[last], **inner} if last in place else inner
+        for part in reversed(str(dotted).split(".")):
+            inner = {part: inner}
+        _merge(result, inner)
     return result
+
+
+def _merge(into: dict[str, Any], new: dict[str, Any], *, above: str = "") -> None:
+    for key, value in new.items():
+        if key not in into:
+            into[key] = value
+        elif isinstance(into[key], dict) and isinstance(value, dict):
+            _merge(into[key], value, above=f"{above}{key}.")
+        else:
+            raise ValueError(f"{above + key!r} is set twice; keep one")
 
 
 class ClusterSpec(_Model):
