@@ -31,7 +31,7 @@ from mayfly.contract import (
     from_json,
     to_json,
 )
-from mayfly.errors import ClusterFailed, DeadlinePassed, JobFailed, NotProven, Refused
+from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused
 from mayfly.generation import DeletionFacts, JobMove, State, job_move, prove_deletion, state_of
 from mayfly.names import cluster_name
 from mayfly.rundir import AttemptDir, RunDir, Store, open_store
@@ -248,7 +248,7 @@ class Run:
                 yield self.dir.attempt(job, number)
 
     def unended(self) -> list[AttemptDir]:
-        return [attempt for attempt in self.attempts() if attempt.record() is None]
+        return [attempt for attempt in self.attempts() if not _damaged(attempt) and attempt.record() is None]
 
     def _end_jobs(self, *, by: str, reason: str) -> Poll | None:
         """Cancel what still runs and give it time to write its record; None when nothing is left to wait for."""
@@ -278,7 +278,9 @@ class Run:
         return Poll(done=True, lines=lines or ("no job ran",), result=records)
 
     def records(self) -> list[Record]:
-        return [record for attempt in self.attempts() if (record := attempt.record()) is not None]
+        """Of all attempts that ended; a damaged record is left out, and its job then counts as one without."""
+        whole = (attempt for attempt in self.attempts() if not _damaged(attempt))
+        return [record for attempt in whole if (record := attempt.record()) is not None]
 
     # -- delete
 
@@ -352,7 +354,7 @@ class Run:
                 deleted_at=now,
                 rule=proof.rule,
                 checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
-                billed_seconds=now - began if began else 0.0,
+                billed_seconds=round(now - began, 3) if began else 0.0,
                 cost=0.0 if self.plan.target.backend == "local" else None,
                 by=by,
             ),
@@ -407,5 +409,15 @@ def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle
         found, generation = Handle(name=name, target=plan.target), generation + 1
 
 
+def _damaged(attempt: AttemptDir) -> bool:
+    """Whether its files cannot be understood: a reason to end a cluster without waiting, never to keep it."""
+    try:
+        attempt.order(), attempt.record()
+    except ContractError:
+        return True
+    return False
+
+
 def _now() -> Timestamp:
-    return Timestamp(time.time())
+    """To the millisecond, as JSON keeps it."""
+    return Timestamp(round(time.time(), 3))
