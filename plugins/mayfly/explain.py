@@ -125,9 +125,10 @@ def _keys_at(model: type[BaseModel], place: Place) -> set[str]:
         if part is None:
             return {key for node in flat for key in node.get("properties", {})}
         for node in flat:
-            below = node.get("properties", {}).get(part) or node.get("additionalProperties") or node.get("items")
-            if isinstance(below, dict):
-                nodes.append(below)
+            below = [node.get("properties", {}).get(part), node.get("additionalProperties"), node.get("items")]
+            nodes += [
+                inner for inner in (*below, *node.get("patternProperties", {}).values()) if isinstance(inner, dict)
+            ]
     return set()
 
 

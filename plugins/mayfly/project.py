@@ -97,7 +97,7 @@ class Project:
     def _read(self, name: str, *, twins: Mapping[str, str], targets: Mapping[str, TargetSpec] | None) -> JobSpec:
         shown = f"jobs/{name}/{JOB_FILE}"
         folder = self.home / "jobs" / name
-        if not (folder / JOB_FILE).exists():
+        if not os.path.lexists(folder / JOB_FILE) and os.path.lexists(folder / "job.yml"):
             raise SpecError(f"rename it to {JOB_FILE}", file=f"jobs/{name}/job.yml")
         try:
             check_job_name(name)

@@ -135,7 +135,7 @@ def line_of(text: str, place: Sequence[str | int]) -> int | None:
 def _text(path: Path, *, shown: str) -> str:
     try:
         if not path.is_file():
-            raise SpecError("no such file" if not path.exists() else "is no file", file=shown)
+            raise SpecError("there is no such file" if not path.exists() else "is no file", file=shown)
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise SpecError(
