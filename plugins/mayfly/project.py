@@ -60,12 +60,7 @@ class Project:
             entries = sorted(os.listdir(folder))
         except OSError as error:
             raise InputError(f"cannot list {folder}: {error.strerror}") from error
-        return [
-            name
-            for name in entries
-            if not name.startswith((".", "_"))
-            and any((folder / name / file).exists() for file in (JOB_FILE, "job.yml"))
-        ]
+        return [name for name in entries if not name.startswith((".", "_")) and _has_job_file(folder / name)]
 
     def jobs(self) -> tuple[dict[str, JobSpec], list[SpecError]]:
         """All jobs that are right, by name, and one error for each that is not."""
