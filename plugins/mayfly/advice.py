@@ -26,6 +26,12 @@ _MEANING = {
 }
 
 
+MAIN_GUARD = (
+    "The script starts processes, and each of them imports the script and starts more. Put its main part under "
+    '`if __name__ == "__main__":`, or use plain `Client()`, which starts none.'
+)
+
+
 class _Sizes(Protocol):
     @property
     def worker_memory_limit(self) -> int: ...
@@ -106,11 +112,11 @@ _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
         ),
     ),
     (
-        frozenset({"RuntimeError"}),
-        r"before the\s+current process has finished its bootstrapping phase",
-        lambda _, __: (
-            "The script starts processes while it is being imported. Put its main part under "
-            '`if __name__ == "__main__":`, or use plain `Client()`, which starts none.'
+        frozenset({"ClosedClientError", "RuntimeError"}),
+        r"Client is closed|IOLoop is closed",
+        lambda _, t: (
+            f"The client was already closed at {_place(t)}: by `client.close()`, `client.shutdown()` or the end of its "
+            "`with` block. Move that to the end of the script."
         ),
     ),
     (

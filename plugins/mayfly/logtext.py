@@ -24,6 +24,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u
 _FRAME = re.compile(r'^  File "(?P<path>.*)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
 _ERROR = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
 _WORKER = re.compile(r"^\[(?P<source>worker [^\]]*|scheduler|host|script)\] ?")
+_GROUP = re.compile(r"^  +(\+-\+-{3,}.*|\+ Exception Group (?=Traceback)|\+-{3,}.*|\| )")
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3[\d.]*/|^<frozen |/lib/mayfly/|/mayfly/driver/")
 _JOB_FOLDER = re.compile(r"^.*/job/(?=[^/])")
 
@@ -113,8 +114,8 @@ def matching(lines: Iterable[str], pattern: str, count: int = 4) -> tuple[str, .
 
 
 def script_lines(lines: Iterable[str]) -> list[str]:
-    """Only what the script itself printed."""
-    cleaned = (clean(line) for line in lines)
+    """Only what the script itself printed; an exception group's parts without their margin."""
+    cleaned = (_GROUP.sub("", clean(line)) for line in lines)
     found = ((line, _WORKER.match(line)) for line in cleaned)
     return [line[match.end() :] if match else line for line, match in found if not match or match["source"] == "script"]
 
@@ -133,7 +134,7 @@ def last_traceback(lines: Sequence[str]) -> Traceback | None:
     if last is first:
         return last
     cause = first.message[0] if first.message else first.type
-    return replace(last, cause=cause)
+    return replace(last, cause="" if cause == last.message[0] else cause)
 
 
 def _chains(lines: Sequence[str]) -> list[tuple[bool, list[Traceback]]]:

@@ -1,0 +1,479 @@
+"""Failures are recognised from what scripts really print (`test_classify_logs/`, one file a failing script) and from
+what the supervisor knows."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mayfly.advice import signal_name
+from mayfly.classify import Facts, classify, driver_died
+from mayfly.contract import Failure, FailureClass, Peaks, Phase, Status, Timestamp
+from mayfly.failure_rules import RULES
+from mayfly.logtext import MAX_CHARS, MAX_LINES, bounded, clean, last_traceback
+
+LOGS = Path(__file__).with_name("test_classify_logs")
+EXIT_CODES = json.loads((LOGS / "exit_codes.json").read_text())
+GB = 10**9
+
+USER = FailureClass.USER_ERROR
+WORKER_MEMORY = FailureClass.OUT_OF_MEMORY_WORKER
+BUDGET = "distributed.nanny.memory - WARNING - Worker tcp://x exceeded 95% memory budget. Restarting..."
+
+
+def log(name: str) -> tuple[str, ...]:
+    return tuple((LOGS / f"{name}.txt").read_text(encoding="utf-8").splitlines())
+
+
+def script(name: str, **more: object) -> Failure:
+    facts = Facts(
+        ended_by="script",
+        exit_code=EXIT_CODES[name],
+        log_tail=log(name),
+        phase="run",
+        worker_memory_limit=2 * GB,
+        peaks=Peaks(worker_memory=1_900_000_000, script_memory=GB),
+    )
+    failure = classify(replace(facts, **more))  # type: ignore[arg-type]
+    assert failure is not None
+    return failure
+
+
+# name of the log: class, retryable, words in the evidence, words in the advice
+REAL = {
+    "abort": (USER, False, "SIGABRT", "native code"),
+    "chained": (USER, False, "caused by FileNotFoundError", "exception above"),
+    "client_closed_early": (USER, False, "future.result()", "already closed"),
+    "disk_full": (FailureClass.OUTPUT_NOT_WRITABLE, False, "No space left", "Free space"),
+    "exception_group": (USER, False, "ValueError: bad 1", "exception above"),
+    "exit_3": (USER, False, "nothing to do for this date", "exit code 3"),
+    "exit_message": (USER, False, "no input rows for 2026-01-01", "exit code 1"),
+    "handled_then_exit_2": (USER, False, "invalid literal", "exit code 2"),
+    "import_name": (USER, False, "loadz", "hides it"),
+    "indentation": (USER, False, "IndentationError", "indentation.py, line 2"),
+    "key_error_in_script": (USER, False, "KeyError: 'carier'", "exception above"),
+    "key_error_in_task": (USER, False, "return table[x]", "exception above"),
+    "keyboard_interrupt": (FailureClass.SCRIPT_KILLED, True, "SIGINT", "outside"),
+    "killed_worker_exit": (FailureClass.WORKER_LOST, True, "KilledWorker", "fresh workers"),
+    "killed_worker_memory": (WORKER_MEMORY, False, "exceeded 95% memory budget", "try 4 GB"),
+    "killed_worker_segv": (FailureClass.WORKER_LOST, True, "KilledWorker", "1.9 GB of 2 GB"),
+    "killed_worker_sigkill": (FailureClass.WORKER_LOST, True, "client.submit(killed, 1)", "fresh workers"),
+    "long_message": (USER, False, "ValueError: rows:", "exception above"),
+    "memory_error_script": (FailureClass.OUT_OF_MEMORY_SCRIPT, False, "Unable to allocate", "used 1 GB"),
+    "memory_error_submit": (WORKER_MEMORY, False, "bytearray(10**15)", "cluster.worker.memory"),
+    "memory_error_task": (WORKER_MEMORY, False, "Unable to allocate", "cluster.worker.memory"),
+    "mismatched_dtypes": (USER, False, "Mismatched dtypes", "dtype="),
+    "module_not_found": (USER, False, "import helprs", "job's folder"),
+    "no_main_guard": (USER, False, "BrokenProcessPool", '__name__ == "__main__"'),
+    "no_valid_worker": (USER, False, "'GPU': 1", "resources="),
+    "no_workers": (FailureClass.WORKER_LOST, True, "without any running workers", "fresh workers"),
+    "noise_after": (USER, False, "KeyError: 'origin'", "exception above"),
+    "os_exit": (USER, False, "exit code 7", "os._exit"),
+    "permission": (USER, False, "Permission denied", "outputs"),
+    "pickle_lock": (USER, False, "Could not serialize", "inside the task"),
+    "recursion": (USER, False, "RecursionError", "exception above"),
+    "scheduler_gone": (FailureClass.SCHEDULER_DIED, True, "Timed out trying to connect", "lost its connection"),
+    "segfault": (USER, False, "SIGSEGV (segmentation fault)", "PYTHONFAULTHANDLER"),
+    "segfault_faulthandler": (USER, False, "line 4 in crash", "native code"),
+    "shutdown_early": (USER, False, "Client is closed", "already closed"),
+    "syntax_error": (USER, False, "def f(:", "syntax_error.py, line 1"),
+    "unexpected_keywords": (USER, False, "n_workers=4", "plain `Client()`"),
+    "value_error_in_delayed": (USER, False, "return float(x)", "exception above"),
+    "wait_for_workers": (USER, False, "Only 1/4 workers", "waits for 4 workers"),
+}
+
+
+def test_every_log_is_in_the_table() -> None:
+    assert {path.stem for path in LOGS.glob("*.txt")} == set(REAL) == set(EXIT_CODES)
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_logs(name: str) -> None:
+    cls, retryable, evidence, advice = REAL[name]
+    failure = script(name)
+    assert failure.cls is cls, failure.summary()
+    assert failure.retryable is retryable
+    assert evidence in "\n".join(failure.evidence)
+    assert advice in failure.advice
+
+
+def test_success_is_no_failure() -> None:
+    assert classify(Facts(ended_by="script", exit_code=0)) is None
+    noise = ("Traceback (most recent call last):", '  File "x.py", line 1, in f', "KeyError: 'handled'")
+    assert classify(Facts(ended_by="script", exit_code=0, log_tail=noise)) is None
+
+
+# ---------------------------------------------------------------- the traceback
+
+
+def test_only_the_users_frames_are_quoted() -> None:
+    quoted = script("key_error_in_script").evidence
+    assert not any("site-packages" in line for line in quoted)
+    assert not any(set(line.strip()) <= {"^", "~"} for line in quoted)
+    assert quoted[0] == '  File "key_error_in_script.py", line 9, in <module>'
+
+
+def test_the_traceback_that_ended_the_script_wins_over_noise() -> None:
+    found = last_traceback(log("noise_after"))
+    assert found is not None
+    assert found.text == "KeyError: 'origin'"
+
+
+def test_a_workers_traceback_counts_when_the_script_printed_none() -> None:
+    worker = (
+        "[worker 1] Traceback (most recent call last):",
+        '[worker 1]   File "/scratch/job/helpers.py", line 3, in load',
+        "[worker 1]     return table[key]",
+        "[worker 1] KeyError: 'x'",
+        "the script gives up",
+    )
+    found = last_traceback(worker)
+    assert found is not None
+    assert found.quoted() == ('  File "helpers.py", line 3, in load', "    return table[key]", "KeyError: 'x'")
+    own = ("Traceback (most recent call last):", '  File "/scratch/job/a.py", line 1, in f', "ValueError: mine")
+    found = last_traceback((*own, *worker))
+    assert found is not None
+    assert found.message[0] == "ValueError: mine"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        (),
+        ("Traceback (most recent call last):",),
+        ("Traceback (most recent call last):", '  File "a.py", line 1, in f'),
+        ('  File "a.py", line 1', "    x = ("),
+        ("", "", ""),
+    ],
+)
+def test_a_cut_off_traceback_is_none(tail: tuple[str, ...]) -> None:
+    assert last_traceback(tail) is None
+    failure = classify(Facts(ended_by="script", exit_code=1, log_tail=tail))
+    assert failure is not None
+    assert failure.cls is USER
+
+
+def test_what_is_quoted_cannot_move_a_terminal() -> None:
+    assert clean("\x1b[31mred\x1b[0m \x1b]0;title\x07text\x07") == "red text\ufffd"
+    assert clean(" 10%\r 50%\r100% done\n") == "100% done"
+    assert clean("a\u202eb\u200bc\x00") == "a\ufffdb\ufffdc\ufffd"
+
+
+def test_evidence_is_bounded() -> None:
+    lines = [f"{number} " + "x" * 1000 for number in range(500)]
+    kept = bounded(lines)
+    assert len(kept) == MAX_LINES
+    assert all(len(line) <= MAX_CHARS for line in kept)
+    assert kept[0].startswith("0 ") and kept[-1].startswith("499 ")
+    assert "487 lines left out" in "\n".join(kept)
+
+
+# ---------------------------------------------------------------- what the supervisor knows
+
+KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
+    "cancelled": (
+        Facts(ended_by="cancelled", exit_code=-15, detail="SIGTERM"),
+        FailureClass.CANCELLED, False, "SIGTERM", "clear the whole run",
+    ),
+    "closing": (
+        Facts(ended_by="closing", exit_code=-15, detail="closing.json was written"),
+        FailureClass.CANCELLED, False, "closing.json", "being deleted",
+    ),
+    "lease": (
+        Facts(ended_by="lease", exit_code=-15, limit_s=600, detail="no new lease for 600 s"),
+        FailureClass.ORCHESTRATOR_LOST, True, "no new lease", "for 10m",
+    ),
+    "expired": (
+        Facts(ended_by="expired", exit_code=-15, detail="expired at 10:00"),
+        FailureClass.ORCHESTRATOR_LOST, False, "expired at", "maximum age",
+    ),
+    "timeout": (
+        Facts(ended_by="timeout", exit_code=-15, limit_s=5400, log_tail=("epoch 3", "epoch 4")),
+        FailureClass.TIMEOUT, False, "epoch 4", "limit of 1h 30m",
+    ),
+    "stalled": (
+        Facts(ended_by="stalled", exit_code=-15, limit_s=1800, detail="nothing moved"),
+        FailureClass.STALLED, True, "nothing moved", "For 30m",
+    ),
+    "driver gone": (
+        Facts(ended_by="gone", detail="no process"),
+        FailureClass.DRIVER_DIED, True, "no process", "retry starts a fresh one",
+    ),
+    "input": (
+        Facts(ended_by="preflight", preflight_kind="input", preflight_error="flights: /data/x: not there (worker 1)"),
+        FailureClass.INPUT_MISSING, False, "/data/x", "`inputs`",
+    ),
+    "output": (
+        Facts(ended_by="preflight", preflight_kind="output", preflight_error="worker 1 cannot write; made by ada"),
+        FailureClass.OUTPUT_NOT_WRITABLE, False, "made by ada", "`outputs`",
+    ),
+    "versions": (
+        Facts(ended_by="preflight", preflight_kind="version", preflight_error="dask: 2026.8.0, worker 1 2026.7.0"),
+        FailureClass.VERSION_MISMATCH, False, "2026.7.0", "one environment",
+    ),
+    "script has a syntax error": (
+        Facts(
+            ended_by="preflight", preflight_kind="script",
+            preflight_error='  File "/s/job/a.py", line 2\n    def f(\n         ^\nSyntaxError: \'(\' was never closed',
+        ),
+        USER, False, "was never closed", "a.py, line 2",
+    ),
+    "script that cannot be started": (
+        Facts(ended_by="preflight", preflight_kind="script", preflight_error="trips.py is no regular file"),
+        USER, False, "no regular file", "cannot be started",
+    ),
+    "workers do not come": (
+        Facts(ended_by="start", limit_s=120, phase="start Dask", detail="0 of 2 workers after 120 s"),
+        FailureClass.START_FAILED, True, "0 of 2 workers", "within 2m",
+    ),
+    "no dask in the environment": (
+        Facts(ended_by="start", host_exit=1, host_log_tail=("ModuleNotFoundError: No module named 'distributed'",)),
+        FailureClass.START_FAILED, False, "No module named 'distributed'", "`python`",
+    ),
+    "workers too small to start": (
+        Facts(
+            ended_by="start", worker_memory_limit=100_000_000,
+            host_log_tail=(BUDGET,),
+        ),
+        WORKER_MEMORY, False, "memory budget", "try 0.2 GB",
+    ),
+    "preflight without a kind": (
+        Facts(ended_by="preflight", preflight_error="no answer from worker 1 within 60 s"),
+        FailureClass.START_FAILED, True, "no answer", "start_timeout",
+    ),
+    "script over its limit": (
+        Facts(
+            ended_by="script_memory", exit_code=-15, detail="it uses 2.1 GB of 2 GB", script_memory_limit=2 * GB,
+            peaks=Peaks(script_memory=2_100_000_000),
+        ),
+        FailureClass.OUT_OF_MEMORY_SCRIPT, False, "2.1 GB of 2 GB", "to_parquet",
+    ),
+    "script killed by the kernel": (
+        Facts(ended_by="script", exit_code=-9, oom_kills=1, log_tail=("reading",)),
+        FailureClass.OUT_OF_MEMORY_SCRIPT, False, "SIGKILL", "to_parquet",
+    ),
+    "script killed near its limit": (
+        Facts(ended_by="script", exit_code=-9, script_memory_limit=GB, peaks=Peaks(script_memory=950_000_000)),
+        FailureClass.OUT_OF_MEMORY_SCRIPT, False, "SIGKILL", "950 MB of 1 GB",
+    ),
+    "script killed below a shell": (
+        Facts(ended_by="script", exit_code=137, oom_kills=2),
+        FailureClass.OUT_OF_MEMORY_SCRIPT, False, "exit code 137", "to_parquet",
+    ),
+    "script killed by somebody": (
+        Facts(ended_by="script", exit_code=-9, script_memory_limit=8 * GB, peaks=Peaks(script_memory=GB)),
+        FailureClass.SCRIPT_KILLED, True, "SIGKILL", "had used 1 GB",
+    ),
+    "script terminated by somebody": (
+        Facts(ended_by="script", exit_code=-15),
+        FailureClass.SCRIPT_KILLED, True, "SIGTERM", "administrator",
+    ),
+    "bad_alloc": (
+        Facts(ended_by="script", exit_code=-6, log_tail=("terminate called after throwing 'std::bad_alloc'",)),
+        FailureClass.OUT_OF_MEMORY_SCRIPT, False, "bad_alloc", "to_parquet",
+    ),
+    "os._exit in the scheduler": (
+        Facts(ended_by="host", host_exit=3, detail="the host process ended with exit code 3", host_log_tail=("bye",)),
+        FailureClass.SCHEDULER_DIED, False, "exit code 3", "os._exit",
+    ),
+    "segfault in the scheduler": (
+        Facts(ended_by="host", host_exit=-11),
+        FailureClass.SCHEDULER_DIED, False, "SIGSEGV", "native code",
+    ),
+    "client.shutdown() with adopt off": (
+        Facts(ended_by="host", host_exit=0),
+        FailureClass.SCHEDULER_DIED, False, "exit code 0", "client.shutdown()",
+    ),
+    "scheduler killed from outside": (
+        Facts(ended_by="host", host_exit=-9),
+        FailureClass.SCHEDULER_DIED, True, "SIGKILL", "outside the job",
+    ),
+    "scheduler killed by the kernel": (
+        Facts(ended_by="host", host_exit=-9, oom_kills=1, peaks=Peaks(host_memory=3 * GB)),
+        FailureClass.OUT_OF_MEMORY_SCHEDULER, False, "SIGKILL", "3 GB seen",
+    ),
+    "scheduler's MemoryError": (
+        Facts(ended_by="host", host_exit=1, host_log_tail=("MemoryError",)),
+        FailureClass.OUT_OF_MEMORY_SCHEDULER, False, "MemoryError", "Make the graph smaller",
+    ),
+    "os._exit in the scheduler, long after a worker was short of memory": (
+        Facts(
+            ended_by="host", host_exit=3,
+            host_log_tail=(BUDGET,),
+        ),
+        FailureClass.SCHEDULER_DIED, False, "exit code 3", "os._exit",
+    ),
+    "never started": (
+        Facts(ended_by="script", exit_code=None, detail="OSError: [Errno 11] Resource temporarily unavailable"),
+        FailureClass.START_FAILED, True, "Errno 11", "could not be started",
+    ),
+    "a way to end that this version does not know": (
+        Facts(ended_by="meteorite"), USER, False, "not known", "'meteorite'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_known_ends(name: str) -> None:
+    facts, cls, retryable, evidence, advice = KNOWN[name]
+    failure = classify(facts)
+    assert failure is not None
+    assert failure.cls is cls, failure.summary()
+    assert failure.retryable is retryable
+    assert evidence in "\n".join(failure.evidence)
+    assert advice in failure.advice
+
+
+@pytest.mark.parametrize(
+    ("exits", "oom_kills", "cls", "retryable"),
+    [
+        (("Worker tcp://127.0.0.1:1 (pid=8) exceeded 95% memory budget. Restarting...",), 0, WORKER_MEMORY, False),
+        (("Worker process 8 was killed by signal 9",), 1, WORKER_MEMORY, False),
+        (("Worker process 8 was killed by signal 9",), 0, FailureClass.WORKER_LOST, True),
+        (("Worker process 8 was killed by signal 15",), 0, FailureClass.WORKER_LOST, True),
+        (("Worker process 8 was killed by unknown signal",), 0, FailureClass.WORKER_LOST, True),
+        (("Worker process 8 was killed by signal 11",), 0, FailureClass.WORKER_LOST, False),
+        (("Worker process 8 exited with status 1",), 0, FailureClass.WORKER_LOST, False),
+        ((), 0, FailureClass.WORKER_LOST, True),
+    ],
+)
+def test_killed_worker_by_how_the_workers_ended(
+    exits: tuple[str, ...], oom_kills: int, cls: FailureClass, retryable: bool
+) -> None:
+    failure = script("killed_worker_sigkill", worker_exits=exits, oom_kills=oom_kills)
+    assert (failure.cls, failure.retryable) == (cls, retryable)
+    assert all(line in failure.evidence for line in exits)
+    assert any("KilledWorker" in line for line in failure.evidence)
+
+
+def test_a_script_that_saw_the_scheduler_die_is_not_blamed_for_the_connection() -> None:
+    assert script("scheduler_gone", host_exit=3).cls is FailureClass.SCHEDULER_DIED
+    assert not script("scheduler_gone", host_exit=3).retryable
+    assert script("scheduler_gone", host_exit=-9).retryable
+    assert script("shutdown_early", host_exit=3).cls is FailureClass.SCHEDULER_DIED
+
+
+def test_a_users_own_error_stays_one_although_the_scheduler_went_down_with_it() -> None:
+    assert script("key_error_in_script", host_exit=0).cls is USER
+
+
+# ---------------------------------------------------------------- the driver died
+
+
+def test_driver_died_after_a_status() -> None:
+    status = Status(seq=9, at=Timestamp(0), phase=Phase.RUN, elapsed=75, workers=2, memory=3 * GB, script_memory=GB)
+    failure = driver_died(status, ("reading", "\x1b[1mhalf way\x1b[0m"))
+    assert failure.cls is FailureClass.DRIVER_DIED
+    assert failure.retryable
+    assert failure.evidence[0].startswith("last status: phase run, 1m 15s after the start, 2 workers, 3 GB in")
+    assert failure.evidence[-1] == "half way"
+
+
+def test_driver_died_before_any_status() -> None:
+    failure = driver_died(None, ())
+    assert failure.cls is FailureClass.DRIVER_DIED
+    assert "never wrote a status" in failure.evidence[0]
+    assert "`python`" in failure.advice
+
+
+# ---------------------------------------------------------------- the table
+
+
+def test_each_class_has_a_rule_or_is_the_drivers_death() -> None:
+    assert {rule.cls for rule in RULES} == set(FailureClass)
+
+
+def test_each_rule_has_a_name_of_its_own_and_a_reason() -> None:
+    assert len({rule.name for rule in RULES}) == len(RULES)
+    assert all(rule.why for rule in RULES)
+
+
+def test_each_rule_is_reached() -> None:
+    """No rule stands in the shadow of another."""
+    from mayfly.failure_rules import Reading
+
+    facts = [known[0] for known in KNOWN.values()]
+    facts += [Facts(ended_by="script", exit_code=EXIT_CODES[name], log_tail=log(name)) for name in REAL]
+    facts.append(
+        replace(facts[-1], log_tail=log("killed_worker_exit"), exit_code=1, worker_exits=("exited with status 1",))
+    )
+    readings = [Reading(facts=item, traceback=last_traceback(item.log_tail)) for item in facts]
+    reached = {next(rule.name for rule in RULES if rule.match(reading)) for reading in readings}
+    assert reached == {rule.name for rule in RULES}
+
+
+LINES = st.lists(
+    st.one_of(
+        st.text(max_size=400),
+        st.sampled_from([line for name in REAL for line in log(name)]),
+        st.just("Traceback (most recent call last):"),
+        st.just('  File "a.py", line 1, in f'),
+    ),
+    max_size=60,
+).map(tuple)
+ENDS = st.sampled_from(
+    [
+        *("script", "timeout", "stalled", "cancelled", "expired", "lease", "closing"),
+        *("start", "preflight", "host", "script_memory", "gone", "x"),
+    ]
+)
+
+
+@given(
+    facts=st.builds(
+        Facts,
+        ended_by=ENDS,
+        exit_code=st.none() | st.integers(-70, 300),
+        log_tail=LINES,
+        host_log_tail=LINES,
+        host_exit=st.none() | st.integers(-70, 300),
+        worker_exits=LINES,
+        preflight_error=st.text(max_size=2000),
+        preflight_kind=st.sampled_from(["", "input", "output", "version", "script", "odd"]),
+        limit_s=st.floats(0, 1e7),
+        oom_kills=st.integers(0, 3),
+        detail=st.text(max_size=3000),
+    )
+)
+def test_whatever_the_facts_the_answer_is_bounded_and_printable(facts: Facts) -> None:
+    failure = classify(facts)
+    if failure is None:
+        assert (facts.ended_by, facts.exit_code) == ("script", 0)
+        return
+    assert failure.advice
+    assert len(failure.advice) < 1500
+    assert len(failure.evidence) <= MAX_LINES
+    for line in failure.evidence:
+        assert len(line) <= MAX_CHARS
+        assert not any(ord(char) < 32 or ord(char) == 127 for char in line)
+
+
+def test_signals_have_names() -> None:
+    assert signal_name(11) == "SIGSEGV (segmentation fault)"
+    assert signal_name(10) == "SIGUSR1"
+    assert signal_name(63) == "signal 63"
+
+
+def test_the_driver_may_import_it() -> None:
+    """The supervisor has the standard library only."""
+    code = (
+        "import sys; before = set(sys.modules); import mayfly.classify; "
+        "print(sorted(name.split('.')[0] for name in set(sys.modules) - before "
+        "if name.split('.')[0] not in sys.stdlib_module_names))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=_environment())
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout.replace("'", '"'))) == {"mayfly"}
+
+
+def _environment() -> dict[str, str]:
+    import mayfly
+
+    return {"PYTHONPATH": str(Path(mayfly.__file__).parents[1])}
