@@ -337,8 +337,9 @@ def _links_of(key: str, links: Mapping[str, str]) -> tuple[Link, ...]:
 def _link(name: str, to: str) -> Link:
     """A browser follows only what cannot run anything; the rest is shown as text (`gs://…` can be copied)."""
     name = _NAMES.get(name, name)
-    scheme = re.match(r"[\s\x00-\x1f]*([A-Za-z][A-Za-z0-9+.-]*):", to)
-    if scheme is not None and scheme[1].lower() not in ("http", "https", "file"):
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", to)
+    # Browsers ignore control characters inside an address: "java\nscript:" would be one of theirs.
+    if not to.isprintable() or " " in to or (scheme and scheme[1].lower() not in ("http", "https", "file")):
         return Link(name=name, address="", shown=to)
     return Link(name=name, address=to)
 
