@@ -41,7 +41,7 @@ $(STAMP): $(LOCK) requirements/bootstrap.lock requirements.txt pyproject.toml sc
 install: $(STAMP)  ## make or update the environment of the lane
 
 demo: data  ## run the example job `flights` by Airflow on this machine, from nothing, and show what came of it
-	@$(BIN)/python scripts/demo.py
+	@$(BIN)/python -m mayfly.airflow.dagstest flights
 
 data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
 	@$(BIN)/python scripts/make_demo_data.py
@@ -59,7 +59,7 @@ up: $(STAMP)  ## a local Airflow with its UI on loopback; Ctrl-C stops it
 	@$(BIN)/python -m mayfly.airflow.standalone
 
 bench: $(STAMP)  ## reproducible measurements (nothing here is a test)
-	@bash scripts/bench.sh $(VENV)
+	@for file in benchmarks/*.py; do echo "=== $$file"; $(BIN)/python "$$file" || exit 1; done
 
 lock: $(STAMP)  ## renew the lock files; make lock LOCK_ARGS=--upgrade takes newer versions
 	@PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh $(LOCK_ARGS)

@@ -102,6 +102,7 @@ class JobRun:
         job = self.project.job(self.job_name)
         target = self.project.frozen_target(self.target_name or job.target)
         params = parse_params(job, self.params)
+        require_state_folder()
         with self.interrupts.watched():
             handle = self.wait(
                 lambda: plan_step(
@@ -246,24 +247,32 @@ def installation_id(environment: Mapping[str, str] = os.environ) -> str:
     given = environment.get("MAYFLY_INSTALLATION")
     if given:
         return given
-    path = state_folder() / "installation"
+    path = require_state_folder() / "installation"
+    if not path.exists():
+        beside = path.with_name(f".installation-{os.getpid()}")
+        beside.write_text(f"cli-{secrets.token_hex(6)}\n")
+        try:
+            os.link(beside, path)  # the first of two wins, and both read the same
+        except FileExistsError:
+            pass
+        finally:
+            beside.unlink()
+    return path.read_text().strip()
+
+
+def require_state_folder() -> Path:
+    """Said before anything is planned: without it neither this machine's id nor a local cluster can be written down."""
+    folder = state_folder()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            beside = path.with_name(f".installation-{os.getpid()}")
-            beside.write_text(f"cli-{secrets.token_hex(6)}\n")
-            try:
-                os.link(beside, path)  # the first of two wins, and both read the same
-            except FileExistsError:
-                pass
-            finally:
-                beside.unlink()
-        return path.read_text().strip()
-    except OSError as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError:
+        writable = False
+    if not writable:
         raise InputError(
-            f"cannot keep this machine's id in {path}: {error.strerror}; let MAYFLY_STATE_DIR name a folder that can "
-            "be written, or set MAYFLY_INSTALLATION"
-        ) from error
+            f"cannot write {folder}; let MAYFLY_STATE_DIR name a folder on this machine that can be written"
+        )
+    return folder
 
 
 def new_run_id() -> str:
