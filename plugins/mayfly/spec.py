@@ -190,6 +190,9 @@ def _nested(settings: dict[str, Any]) -> dict[str, Any]:
     """`{"a.b": 1}` as `{"a": {"b": 1}}`: Dask's documentation writes dots, its files are nested."""
     result: dict[str, Any] = {}
     for dotted, value in settings.items():
+        if dotted == "logging":  # below it are names of loggers, which have dots of their own
+            _merge(result, {dotted: value})
+            continue
         inner = _nested(value) if isinstance(value, dict) else value
         for part in reversed(str(dotted).split(".")):
             inner = {part: inner}

@@ -90,6 +90,11 @@ def test_all_keys() -> None:
     assert (spec.timeout, spec.stall_timeout, spec.script_memory) == (5400.0, 0.0, 2 * 10**9)
 
 
+def test_names_of_loggers_keep_their_dots() -> None:
+    logging = {"distributed.worker": "debug", "distributed": {"level": "info"}}
+    assert job(cluster={"dask": {"logging": logging}}).cluster.dask == {"logging": logging}
+
+
 def test_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         job().retries = 3  # type: ignore[misc]

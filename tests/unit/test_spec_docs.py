@@ -1,0 +1,73 @@
+"""The pages for people name every key, with the default that is true."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mayfly.project import Project
+from mayfly.spec import JobFile, TargetFile, TimingSpec, json_schema
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(page: str) -> dict[str, str]:
+    """First cell (without code marks) and second cell of every table row."""
+    found = re.findall(r"^\| `([^`]+)` \|([^|]*)\|", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+    return {key: default.strip() for key, default in found}
+
+
+def leaves(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys and defaults; models inside `cluster` are followed."""
+    result: dict[str, Any] = {}
+    for name, field in node["properties"].items():
+        if name in ("cluster", "worker"):
+            inner = schema["$defs"][field["$ref"].rpartition("/")[2]]
+            result |= leaves(schema, inner, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = field.get("default")
+    return result
+
+
+def test_every_key_of_a_job_is_explained() -> None:
+    schema = json_schema(JobFile, title="t")
+    expected = leaves(schema, schema)
+    documented = rows("jobs.md")
+    assert set(expected) <= set(documented)
+    for key, default in expected.items():
+        if default not in (None, True, False):
+            assert documented[key] == f"`{default}`", key
+
+
+def test_no_key_is_explained_that_does_not_exist() -> None:
+    text = (DOCS / "jobs.md").read_text(encoding="utf-8")
+    table = text.split("## job.yaml")[1].split("**Names.**")[0]
+    documented = set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
+    schema = json_schema(JobFile, title="t")
+    assert documented == set(leaves(schema, schema))
+
+
+@pytest.mark.parametrize("model", [TargetFile, TimingSpec])
+def test_every_key_of_a_target_is_explained(model: Any) -> None:
+    assert set(model.model_fields) <= set(rows("targets.md"))
+
+
+@pytest.mark.parametrize("page", ["jobs.md", "targets.md"])
+def test_examples_on_the_pages_are_right(page: str, tmp_path: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for number, block in enumerate(blocks):
+        home = tmp_path / str(number)
+        (home / "jobs" / "trips").mkdir(parents=True)
+        (home / "jobs" / "trips" / "trips.py").write_text("print(1)\n")
+        (home / "config").mkdir()
+        path = "config/targets.yaml" if "targets" in yaml.safe_load(block) else "jobs/trips/job.yaml"
+        (home / "jobs" / "trips" / "job.yaml").write_text("owner: a\n")
+        (home / path).write_text(block)
+        good, errors = Project(home).jobs()
+        assert errors == []
+        assert list(good) == ["trips"]
