@@ -504,7 +504,8 @@ class TargetSpec(TargetFile):
 
     def freeze(self, home: Path) -> FrozenTarget:
         """What later tasks of a run need to know, so that they never read config/ again. `home` is the project."""
-        staging = self.staging if "://" in self.staging else (home / self.staging).absolute().as_uri()
+        # Not as_uri(): whoever reads file:// URLs here and in fsspec takes them literally, without %20.
+        staging = self.staging if "://" in self.staging else f"file://{(home / self.staging).absolute()}"
         # A bare command is looked up on PATH; anything with a slash counts from the project. Links stay as they
         # are: a virtual environment's interpreter is one.
         python = str((home / self.python).absolute()) if self.python and "/" in self.python else self.python

@@ -225,6 +225,11 @@ def test_freeze_makes_places_absolute(tmp_path: Path) -> None:
     assert decode(type(frozen), encode(frozen)) == frozen
 
 
+def test_freeze_takes_any_folder_literally(tmp_path: Path) -> None:
+    home = tmp_path / "my project ü #1%20"
+    assert target().freeze(home).staging == f"file://{home}/.mayfly/staging"
+
+
 def test_freeze_keeps_urls_commands_caps_and_options(tmp_path: Path) -> None:
     frozen = target(
         staging="gs://bucket/mayfly/",
