@@ -107,7 +107,7 @@ class Cli:
 
 @pytest.fixture
 def cli(tmp_path: Path) -> Iterator[Cli]:
-    home = tmp_path / "project"
+    home = tmp_path / "my project ü"  # paths are data, never parsed
     (home / "config").mkdir(parents=True)
     (home / "jobs").mkdir()
     (home / "config" / "targets.yaml").write_text(TARGETS)
