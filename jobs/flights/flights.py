@@ -54,7 +54,7 @@ def delays(flights: dd.DataFrame, *, months: tuple[int, int], min_flights: int) 
     columns = {"carrier": "str", "origin": "str", "month": "int64", "delay": "float64"}
     empty = pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
     meta = summarise(empty).astype({"flights": "int64", "counted": "int64"})
-    table = chosen.shuffle(on=GROUP).map_partitions(summarise, meta=meta)
+    table = chosen.shuffle(on=GROUP, shuffle_method="tasks").map_partitions(summarise, meta=meta)
     table = table[table["flights"] >= min_flights].repartition(npartitions=1)
     return table.map_partitions(lambda part: part.sort_values(GROUP, ignore_index=True))
 

@@ -25,7 +25,7 @@ class Verdict(NamedTuple):
     ok: bool
     problems: tuple[str, ...]
     word: str = ""
-    """success, failed, cancelled or "not proven": the report's headline."""
+    """success, failed, cancelled, running or "not proven": the report's headline."""
 
 
 def verdict(
@@ -35,13 +35,16 @@ def verdict(
     receipt: Receipt | None,
     records: Sequence[Record],
     may_skip: Collection[str] = (),
+    still_open: bool = False,
 ) -> Verdict:
     """Whether everything went well *and* deletion is proven.
 
     `states` by task name within the group (`run_job`, mapped ones `run_job_0`). They are hints: absent ones have no
-    say, and then the job's last record counts. The receipt is the fact.
+    say, and then the job's last record counts. The receipt is the fact; only for a look at a run that is under way
+    (`still_open`: nobody has begun to delete) its absence is no problem.
     """
-    proof = _unproven(plan, receipt)
+    under_way = still_open and receipt is None
+    proof = "" if under_way else _unproven(plan, receipt)
     problems = [proof] if proof else []
     problems += [
         f"{step} is {states[step]}; its log says why"
@@ -63,13 +66,13 @@ def verdict(
         if _base(record.job) not in known:
             why = f": {record.failure.cls}" if record.failure else ""
             problems.append(f"job {record.job} is {record.outcome}{why}")
-    if not jobs and not records:
+    if not jobs and not records and not under_way:
         problems.append("no job ran")
     word = "success"
     if problems:
         cancelled = bool(failures) and all(record.outcome is Outcome.CANCELLED for record in failures)
         word = "not proven" if proof else "cancelled" if cancelled else "failed"
-    return Verdict(not problems, tuple(problems), word)
+    return Verdict(not problems, tuple(problems), "running" if under_way and not problems else word)
 
 
 def last_attempts(records: Sequence[Record]) -> dict[str, Record]:
@@ -186,8 +189,9 @@ def render_text(
 ) -> str:
     """The run in a few lines: outcome, seconds per phase, peaks, proof of deletion, path of the report page."""
     total = totals(records)
-    seconds = format_duration(span(plan, records, receipt))
-    lines = [f"{plan.job}: {verdict} in {seconds} on target {plan.target.name} ({plan.workers})"]
+    running = verdict == "running"
+    took = "" if running else f" in {format_duration(span(plan, records, receipt))}"
+    lines = [f"{plan.job}: {verdict}{took} on target {plan.target.name} ({plan.workers})"]
     lines += [f"  problem    {_printable(problem)}" for problem in problems]
     for record in last_attempts(records).values():
         if record.failure is not None:
@@ -208,9 +212,9 @@ def render_text(
             f"  peak       {memory}, script {format_size(total.peaks.script_memory)}",
             f"  tasks      {total.tasks.done} done{failed}{again}{lost}",
         ]
-    else:
+    elif not running:
         lines.append("  record     none: no attempt of a job ended, so there is nothing to say about the script")
-    lines.append(f"  deletion   {deletion(receipt)}")
+    lines.append(f"  deletion   {'not yet: the run is under way' if running else deletion(receipt)}")
     if report:
         lines.append(f"  report     {report}")
     return "\n".join(lines)

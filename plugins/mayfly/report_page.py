@@ -170,7 +170,6 @@ def _planned(plan: Plan) -> tuple[Row, ...]:
         *((f"input {name}", place) for name, place in plan.inputs.items()),
         *((f"output {name}", place) for name, place in plan.outputs.items()),
         ("made", _when(plan.created_at)),
-        ("owner mark", plan.owner),
     ]
     return tuple((name, value) for name, value in rows if value)
 
@@ -180,7 +179,7 @@ def _recorded(records: Sequence[Record]) -> tuple[Row, ...]:
     jobs = {record.job for record in records}
     peaks, tasks = total.peaks, total.tasks
     rows = [
-        ("attempts", f"{len(records)} of {len(jobs)} job" + ("s" if len(jobs) > 1 else "")),
+        ("attempts", f"{len(records)}" + (f", of {len(jobs)} jobs" if len(jobs) > 1 else "")),
         ("outcomes", ", ".join(str(record.outcome) for record in records)),
         ("workers", f"up to {peaks.workers}" + (f", {total.workers_lost} lost" if total.workers_lost else "")),
         ("worker memory", f"{format_size(peaks.memory)} in all, the largest {format_size(peaks.worker_memory)}"),

@@ -240,6 +240,14 @@ def test_mapped_jobs_find_their_records() -> None:
     assert judged.problems == ("job run_job_1 is failed: out of memory: worker",)
 
 
+def test_a_run_under_way_is_no_failure_yet() -> None:
+    judged = judge(receipt=None, records=[], states={}, still_open=True)
+    assert judged == (True, (), "running")
+    assert judge(receipt=None, records=[record(**FAILED)], states={}, still_open=True).word == "failed"
+    assert judge(still_open=True) == (True, (), "success"), "the receipt came meanwhile"
+    assert "not yet" in text(records=[], receipt=None, verdict=judged.word)
+
+
 def test_a_users_mark_of_success_is_respected() -> None:
     assert judge(records=[record(**FAILED)]).ok
 
@@ -310,7 +318,7 @@ def test_each_attempt_of_each_job_has_its_part() -> None:
     text = Tree(page(records=records, metrics={"run_job/1": samples(), "train/1": samples(1)})).text
     titles = ["run_job, attempt 1 failed", "run_job, attempt 2 success", "train, attempt 1 success"]
     assert sorted(titles, key=text.index) == titles
-    assert "3 of 2 jobs" in text
+    assert "3, of 2 jobs" in text
     assert text.count("Too short to plot") == 1
     assert text.count("No measurements were found") == 1
 
