@@ -102,7 +102,7 @@ class FileStore:
         final = self.root / path
         beside = final.with_name(f".new-{secrets.token_hex(6)}")
         try:
-            final.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(final.parent)
             try:
                 beside.write_bytes(data)
                 into_place(beside, final)
@@ -112,6 +112,13 @@ class FileStore:
             raise
         except OSError as error:
             raise StoreUnavailable(f"cannot write {final}: {error}") from error
+
+    @staticmethod
+    def _make_folder(folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a file is in the way; it must not read as "the object exists"
+            raise NotADirectoryError(f"{error.filename} is no folder") from error
 
 
 class FsspecStore:

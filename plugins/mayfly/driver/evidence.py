@@ -38,6 +38,8 @@ class Evidence:
     cpu_script: float = 0.0
     script_memory: int = 0
     host_memory: int = 0
+    largest_worker: int = 0
+    """Of the workers on this machine, seen from outside: a worker that fills up has no time to report."""
     dashboard: str = ""
     busiest: float = 0.0
     """Cores of the busiest process, over the stall watch's longer window."""
@@ -59,7 +61,7 @@ class Evidence:
         self.peaks = Peaks(
             workers=max(old.workers, now.get("workers", 0)),
             memory=max(old.memory, now.get("memory", 0)),
-            worker_memory=max(old.worker_memory, now.get("worker_memory", 0)),
+            worker_memory=max(old.worker_memory, now.get("worker_memory", 0), self.largest_worker),
             script_memory=max(old.script_memory, self.script_memory),
             host_memory=max(old.host_memory, self.host_memory),
             spilled=max(old.spilled, now.get("spilled", 0)),

@@ -70,8 +70,9 @@ class Host:
                     await self._obey(command["do"])
             finally:
                 sampling.cancel()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(cluster.close(), 3)
+            if cluster.scheduler.status.name == "running":  # else the script has shut it down
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(cluster.close(), 3)
             self.tell("stopped")
             os._exit(0)  # nothing of value is left; a hanging close must not delay the end
 
@@ -88,7 +89,8 @@ class Host:
 
             def log_event(self, topic: str, msg: Any) -> None:
                 if topic == "all" and isinstance(msg, dict) and msg.get("action") == "remove-worker":
-                    if not msg.get("expected", True) and msg.get("worker") not in self.expected:
+                    closing = host.cluster.scheduler.status.name != "running"
+                    if not (msg.get("expected", True) or closing or msg.get("worker") in self.expected):
                         host.tell("worker lost", worker=str(msg.get("worker")), results=len(msg["lost-computed-tasks"]))
 
         scheduler = self.cluster.scheduler

@@ -81,7 +81,7 @@ class Logbook:
         """Close the last segment; the whole log."""
         if self._pending:
             self._cut()
-        return self._whole.read()
+        return self._whole.finish()
 
     def _leave_out(self, count: int) -> None:
         end = self._pending.find(b"\n", count)
@@ -123,7 +123,16 @@ class WholeLog:
             for part in self._ring_parts(rest):
                 self._store(self._tail, part)
 
-    def read(self) -> bytes:
+    def finish(self) -> bytes:
+        """What was kept, and the end of the files."""
+        whole = self._read()
+        for file in (self._head, self._tail):
+            if file is not None:
+                file.close()
+        self._head = self._tail = None
+        return whole
+
+    def _read(self) -> bytes:
         head = self._contents(self._head)
         if not self._tail_size:
             return head + self._lost_line()

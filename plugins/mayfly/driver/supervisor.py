@@ -88,6 +88,7 @@ class Supervisor:
         self._metrics_number = 0
         self._metrics_at = time.monotonic()
         self._told_no_tasks = False
+        self._dumped = 0
         self._oom_before = oom_kills()
 
     # ------------------------------------------------------------ the path
@@ -236,7 +237,10 @@ class Supervisor:
         if self.host is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.host.wait(1)
+        reap_orphans(set())  # or they stay zombies where init does not collect
         self._drain()
+        if listing := os.environ.get("MAYFLY_PROCESSES_FILE"):
+            tree.write_list(Path(listing), tree.descendants())
 
     def _write_record(self, end: Ended, facts: Facts) -> int:
         try:
@@ -366,6 +370,8 @@ class Supervisor:
         self.evidence.cpu_script = sum(self._meter.rates(now, script_use).values())
         if self.host is not None:
             self.evidence.host_memory = tree.use(p for p in everyone if p.pid == self.host.pid).memory
+            workers = tree.use(p for p in everyone if p.pid in hosts and p.pid != self.host.pid)
+            self.evidence.largest_worker = workers.largest
         self.evidence.update_peaks()
         if now >= self._next_look:
             self._look(now, everyone)
@@ -385,7 +391,7 @@ class Supervisor:
         self.evidence.busiest = max(rates.values(), default=0.0)
         if self.phase is not Phase.RUN:
             return
-        self._stall.see(now, self.evidence.activity(output_bytes=self.log.bytes_by_source.get("script", 0)))
+        self._stall.see(now, self.evidence.activity(output_bytes=self._script_bytes() - self._dumped))
         if self._stall.half(now):
             self.log.say(f"nothing has moved for {self._stall.quiet_for(now):.0f} s; this is where everybody waits:")
             self._dump_stacks()
@@ -393,6 +399,9 @@ class Supervisor:
         if not self._told_no_tasks and in_phase >= self.order.timing.no_tasks and self.evidence.host.get("done") == 0:
             if not self.evidence.host.get("running") and not self.evidence.host.get("waiting"):
                 self._note_no_tasks(f"in the first {in_phase:.0f} s")
+
+    def _script_bytes(self) -> int:
+        return self.log.bytes_by_source.get("script", 0)
 
     def _note(self) -> str:
         if self.phase is Phase.RUN and self._told_no_tasks and self.evidence.tasks.done == 0:
@@ -409,8 +418,10 @@ class Supervisor:
         """Where script and workers are: faulthandler in the script (our sitecustomize asked for it), Dask for tasks."""
         if self.script is not None and self.script.poll() is None and _catches(self.script.pid, signal.SIGUSR1):
             self.log.say("the script's threads:")
+            before = self._script_bytes()
             os.kill(self.script.pid, signal.SIGUSR1)
             self._wait(lambda: False, timeout=0.3, watched=False)
+            self._dumped += self._script_bytes() - before  # that was us, no sign of life
         if self._host_lives():
             answer = self._ask("stacks", timeout=5, watched=False)
             for line in answer.get("lines", ()):
@@ -453,7 +464,7 @@ class Supervisor:
         self._control = ours
         self.loop.read_lines(ours, Lines(self._hear))
         self.loop.read_lines(
-            self.host.stdout, Lines(lambda block: self.log.add("host", block, prefix="[scheduler] "))
+            self.host.stdout, Lines(lambda block: self._add_dask("host", block, prefix="[scheduler] "))
         )
 
     def _listen_to_workers(self) -> str:
@@ -477,9 +488,13 @@ class Supervisor:
                 first, _, block = block.partition(b"\n")
                 name = first.decode("utf-8", "replace")
             if block:
-                self.log.add("worker", block, prefix=f"[{name}] ")
+                self._add_dask("worker", block, prefix=f"[{name}] ")
 
         self.loop.read_lines(line, Lines(emit))
+
+    def _add_dask(self, source: str, block: bytes, *, prefix: str) -> None:
+        if self.phase is not Phase.STOP:  # what Dask says while we end it is of no use to anybody
+            self.log.add(source, block, prefix=prefix)
 
     def _hear(self, block: bytes) -> None:
         for line in block.splitlines():

@@ -43,9 +43,10 @@ def _prctl(option: int, value: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """One look at a set of processes: resident bytes, seconds of CPU so far per (pid, start time)."""
+    """One look at a set of processes: resident bytes in all and of the largest, seconds of CPU so far per (pid, start time)."""
 
     memory: int
+    largest: int
     cpu_seconds: dict[tuple[int, float], float]
 
 
@@ -58,14 +59,16 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
 
 
 def use(processes: Iterable[psutil.Process]) -> Use:
-    memory = 0
+    memory = largest = 0
     cpu: dict[tuple[int, float], float] = {}
     for process in processes:
         with contextlib.suppress(psutil.Error), process.oneshot():
-            memory += process.memory_info().rss
+            resident = process.memory_info().rss
+            memory += resident
+            largest = max(largest, resident)
             times = process.cpu_times()
             cpu[(process.pid, process.create_time())] = times.user + times.system
-    return Use(memory=memory, cpu_seconds=cpu)
+    return Use(memory=memory, largest=largest, cpu_seconds=cpu)
 
 
 def write_list(path: Path, processes: Iterable[psutil.Process]) -> None:

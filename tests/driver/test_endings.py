@@ -1,0 +1,278 @@
+"""Every reason for which the supervisor ends a job: always the same path, always a record, nothing left."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psutil
+import pytest
+
+from mayfly.contract import Closing, FailureClass, Limits, Outcome, Phase, Timestamp
+from mayfly.rundir import AttemptDir
+from tests.driver.driving import PATIENCE, Drive, Driving
+
+SLEEPS = """
+import time
+print("here we are", flush=True)
+time.sleep(300)
+"""
+
+HANGS_ON_A_WORKER = """
+import time
+from dask.distributed import Client
+
+def sleeps_in_a_task():
+    time.sleep(300)
+
+client = Client()
+print("here we are", flush=True)
+client.submit(sleeps_in_a_task).result()
+"""
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=PATIENCE)
+    assert alive == []
+
+
+def running(driving: Driving, script: str = SLEEPS, **order: object) -> Drive:
+    drive = driving.start({"job.py": script}, **order)  # type: ignore[arg-type]
+    drive.wait_for_line("here we are")
+    return drive
+
+
+def test_sigterm_cancels_even_a_script_that_ignores_it(driving: Driving) -> None:
+    drive = running(
+        driving, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + HANGS_ON_A_WORKER
+    )
+    everyone = drive.descendants()
+    began = time.monotonic()
+    drive.process.send_signal(signal.SIGTERM)
+    record = drive.record()
+    assert time.monotonic() - began < drive.order.timing.stop_grace + 10
+    assert record.outcome is Outcome.CANCELLED
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.CANCELLED
+    assert record.exit_code == -signal.SIGKILL
+    assert "ignored SIGTERM" in drive.log()
+    assert_gone(everyone)
+
+
+def test_sigterm_at_any_moment_of_the_start_leaves_a_record(driving: Driving) -> None:
+    drive = driving.start({"job.py": SLEEPS})
+    drive.wait(lambda: drive.attempt.store.list(f"{drive.attempt.path}/status"))
+    drive.process.send_signal(signal.SIGTERM)
+    record = drive.record()
+    assert record.outcome is Outcome.CANCELLED
+    assert record.exit_code is None
+
+
+def test_timeout(driving: Driving) -> None:
+    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=3, stall=0))
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.TIMEOUT
+    assert record.exit_code == -signal.SIGTERM
+    assert "sleeps_in_a_task" in drive.log(), "call stacks of the workers"
+    assert "the script's threads:" in drive.log()
+    assert record.phases[Phase.RUN] >= 3
+
+
+def test_stall_dumps_stacks_at_half_time_and_at_the_end(driving: Driving) -> None:
+    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=120, stall=6))
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.STALLED
+    log = drive.log()
+    assert log.count("in sleeps_in_a_task") == 2
+    assert log.count("the script's threads:") == 2
+
+
+def test_one_long_task_that_computes_is_no_stall(driving: Driving) -> None:
+    busy = """
+import time
+from dask.distributed import Client
+
+def busy():
+    until = time.monotonic() + 8
+    while time.monotonic() < until:
+        sum(range(100_000))
+
+Client().submit(busy).result()
+"""
+    drive = driving.run({"job.py": busy}, limits=Limits(start=120, job=120, stall=4))
+    assert drive.record().outcome is Outcome.SUCCESS, drive.log()
+
+
+def test_a_stale_lease_ends_the_job(driving: Driving) -> None:
+    drive = running(driving, lease_ttl=3.0)
+    for seq in range(12):  # twice its time, as long as it is renewed
+        drive.renew(seq, ttl=3.0)
+        time.sleep(0.5)
+    assert drive.process.poll() is None
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.ORCHESTRATOR_LOST
+    assert record.failure.retryable
+
+
+def test_an_unreadable_lease_is_no_evidence(driving: Driving) -> None:
+    drive = running(driving, lease_ttl=2.0)
+    lease = drive.folder / "staging" / drive.attempt.path / "lease.json"
+    lease.mkdir()  # reading it is an error now, not an absence
+    time.sleep(5)
+    assert drive.process.poll() is None
+    drive.process.send_signal(signal.SIGTERM)
+    assert drive.record().outcome is Outcome.CANCELLED
+
+
+def test_closing_in_mid_job_ends_it(driving: Driving) -> None:
+    drive = running(driving, lease_ttl=10.0)
+    drive.attempt.rundir.create("closing.json", Closing(at=Timestamp(time.time()), by="test", reason="enough"))
+    record = drive.record()
+    assert record.outcome is Outcome.CANCELLED
+    assert record.failure is not None
+    assert any("enough" in line for line in record.failure.evidence)
+
+
+def test_closing_before_the_start_runs_nothing(driving: Driving) -> None:
+    def close(attempt: AttemptDir) -> None:
+        attempt.rundir.create("closing.json", Closing(at=Timestamp(time.time()), by="test"))
+
+    drive = driving.start({"job.py": "print('here we are')"}, before=close)
+    assert drive.record().outcome is Outcome.CANCELLED
+    assert "here we are" not in drive.log()
+
+
+def test_expiry_ends_the_job(driving: Driving) -> None:
+    drive = driving.run({"job.py": SLEEPS}, expires_at=Timestamp(time.time() + 6))
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.ORCHESTRATOR_LOST
+    assert any("age" in line for line in record.failure.evidence)
+
+
+def test_a_start_that_takes_too_long(driving: Driving) -> None:
+    drive = driving.run({"job.py": SLEEPS}, limits=Limits(start=0.4, job=60, stall=0))
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.START_FAILED
+    assert record.exit_code is None
+
+
+def test_workers_that_cannot_start(driving: Driving) -> None:
+    drive = driving.run({"job.py": SLEEPS}, dask={"distributed.nanny.preload": ["no_such_module"]})
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.START_FAILED
+    assert "here we are" not in drive.log()
+
+
+def test_script_memory_is_bounded(driving: Driving) -> None:
+    hungry = """
+import time
+data = []
+while True:
+    data.append(bytearray(20_000_000)); time.sleep(0.05)
+"""
+    drive = driving.run({"job.py": hungry}, script_memory=200_000_000)
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.OUT_OF_MEMORY_SCRIPT
+    assert record.peaks.script_memory > 200_000_000
+
+
+# ---------------------------------------------------------------- sudden deaths
+
+
+def test_host_killed(driving: Driving) -> None:
+    drive = running(driving, HANGS_ON_A_WORKER)
+    everyone = drive.descendants()
+    drive.child("mayfly.driver.host").kill()
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.SCHEDULER_DIED
+    assert_gone(everyone)
+
+
+def test_script_killed(driving: Driving) -> None:
+    drive = running(driving, HANGS_ON_A_WORKER)
+    everyone = drive.descendants()
+    drive.child("job.py").kill()
+    record = drive.record()
+    assert record.outcome is Outcome.FAILED
+    assert record.exit_code == -signal.SIGKILL
+    assert_gone(everyone)
+
+
+def test_supervisor_killed_takes_everybody_along_and_loses_seconds(driving: Driving) -> None:
+    drive = running(driving, HANGS_ON_A_WORKER)
+    drive.wait_for_line("here we are")
+    everyone = drive.descendants()
+    drive.process.kill()
+    drive.process.wait(PATIENCE)
+    assert_gone(everyone)
+    assert drive.attempt.record() is None
+    assert "here we are" in drive.log()
+    status = drive.status()
+    assert status is not None
+    assert status.phase is Phase.RUN
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_work_done_again(driving: Driving) -> None:
+    script = """
+import time
+from dask.distributed import Client, wait
+
+def work(i):
+    time.sleep(0.02)
+    return i
+
+client = Client()
+futures = client.map(work, range(20))
+wait(futures)
+print("here we are", flush=True)
+while client.submit(time.time, pure=False).result() and len(client.who_has(futures)) and not lost():
+    time.sleep(0.2)
+print(sum(client.gather(futures)))
+""".replace("not lost()", "client.run(__import__('os').getpid) == pids").replace(
+        'print("here', "pids = client.run(__import__('os').getpid)\nprint(\"here"
+    )
+    drive = running(driving, script)
+    worker = next(process for process in drive.descendants() if process.cmdline()[0].startswith("dask worker"))
+    worker.kill()
+    record = drive.record()
+    assert record.outcome is Outcome.SUCCESS, drive.log()
+    assert record.workers_lost == 1
+    assert "lost the worker" in drive.log()
+    assert "190" in drive.log()
+    assert 0 < record.tasks.recomputed <= 20
+
+
+def test_a_module_that_kills_the_scheduler(driving: Driving) -> None:
+    """Dask unpacks graphs in the scheduler's process: a module that ends the process there ends the scheduler."""
+    module = """
+import sys
+if "mayfly.driver.host" in " ".join(sys.orig_argv):
+    import os
+    os._exit(17)
+
+class Thing:
+    pass
+"""
+    script = "from dask.distributed import Client\nimport bomb, dask\nc = Client()\nprint(dask.delayed(bomb.Thing)().compute())"
+    drive = driving.run({"job.py": script, "bomb.py": module})
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.SCHEDULER_DIED, drive.log()
+
+
+@pytest.mark.parametrize("adopt", [True, False])
+def test_client_shutdown_at_the_end_is_a_success_either_way(driving: Driving, adopt: bool) -> None:
+    script = "from dask.distributed import Client\nc = Client()\nprint(c.submit(abs, -3).result())\nc.shutdown()\n"
+    drive = driving.run({"job.py": script}, adopt=adopt)
+    assert drive.record().outcome is Outcome.SUCCESS, drive.log()
+    assert ("[mayfly] client.shutdown()" in drive.log()) is adopt
+
+
