@@ -16,9 +16,9 @@ mapfile -t shell < <(git ls-files '*.sh' .ci/run init_actions | while read -r fi
     if [[ $file == *.sh || $(head -c 64 "$file") == '#!'*sh* ]]; then echo "$file"; fi
 done | sort -u)
 
-check "ruff check" "$bin/ruff" check --quiet .
-check "ruff format" "$bin/ruff" format --check --quiet .
-check "mypy (pure core)" "$bin/mypy" --no-error-summary
+check "ruff check" "$bin/ruff" check --quiet --output-format concise .
+check "ruff format" "$bin/ruff" format --check --quiet --output-format concise .
+check "mypy --strict" "$bin/mypy" --no-error-summary
 check "shellcheck (${#shell[@]} files)" "$bin/shellcheck" "${shell[@]}"
 
 if ((${#failed[@]})); then
