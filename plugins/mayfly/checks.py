@@ -14,7 +14,9 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
+from mayfly.contract import FrozenTarget
 from mayfly.explain import choices
+from mayfly.units import format_duration
 
 Severity = Literal["error", "warning"]
 
@@ -175,3 +177,16 @@ def secrets(env: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in env:
         if re.search(r"PASSWORD|PASSWD|SECRET|TOKEN|PRIVATE_KEY|API_?KEY|CREDENTIAL", name, re.IGNORECASE):
             yield name, "looks like a secret, and env is readable in plan and report; let the job fetch it itself"
+
+
+def target(target: FrozenTarget, *, runs: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """(dotted key, message) for what will probably go wrong on a target. `runs` = whether a command can be started
+    on this machine."""
+    timing = target.timing
+    slowest = max(every for _, every in timing.poll)
+    if timing.lease_ttl < 10 * slowest:
+        given, interval = format_duration(timing.lease_ttl), format_duration(slowest)
+        message = f"{given} is less than ten poll intervals ({interval}): a slow Airflow would end healthy jobs"
+        yield "timing.lease_ttl", message
+    if target.backend == "local" and target.python is not None and not runs(target.python):
+        yield "python", f"{target.python!r} cannot be started on this machine"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from mayfly import yamlfile
 from mayfly.errors import SpecError
-from mayfly.spec import KeyedError
+from mayfly.fields import KeyedError
 
 Place = tuple[str | int, ...]
 

@@ -103,7 +103,7 @@ _SCRIPT = '''\
 
 Runs in a cluster of its own by `mayfly run <NAME>` or from Airflow, and as it is by
 
-    python jobs/<NAME>/<SCRIPT> /tmp/by_hour
+    python jobs/<NAME>/<SCRIPT> data/results/<NAME>
 """
 
 import argparse

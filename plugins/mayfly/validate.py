@@ -6,20 +6,20 @@ Also keeps the JSON schemas of config/schemas/, from which editors complete and 
 from __future__ import annotations
 
 import importlib.machinery
-import json
 import os
+import shutil
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
 
 from mayfly import checks, yamlfile
 from mayfly.checks import Finding
 from mayfly.errors import SpecError
 from mayfly.project import JOB_FILE, TARGETS_FILE, Project
-from mayfly.spec import JobFile, JobSpec, TargetsFile, json_schema
+from mayfly.schemas import schemas
+from mayfly.spec import JobSpec
 
 SCHEMA_FOLDER = "config/schemas"
 MAX_FILES = 2000
@@ -48,7 +48,7 @@ def check_project(project: Project, *, names: Sequence[str] = ()) -> list[Findin
                 findings.append(_finding(error))
     else:
         jobs, errors = project.jobs()
-        findings += [*map(_finding, errors), *_folders(project), *_schemas(project)]
+        findings += [*map(_finding, errors), *_folders(project), *_schemas(project), *_targets(project)]
     for job in jobs.values():
         findings += check_job(job, home=project.home)
     return sorted(findings, key=lambda finding: (finding.file, finding.line or 0))
@@ -201,19 +201,25 @@ def _fires(cron: str) -> bool:
     return True
 
 
+# ---------------------------------------------------------------- targets
+
+
+def _targets(project: Project) -> Iterator[Finding]:
+    try:
+        targets = [target.freeze(project.home) for target in project.targets().values()]
+    except SpecError:
+        return  # told by whoever lists the jobs
+    path = project.home / TARGETS_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for target in targets:
+        for key, message in checks.target(target, runs=lambda python: shutil.which(python) is not None):
+            line = yamlfile.line_of(text, ("targets", target.name, *key.split(".")))
+            yield Finding(
+                severity="warning", file=TARGETS_FILE, line=line, key=f"targets.{target.name}.{key}", message=message
+            )
+
+
 # ---------------------------------------------------------------- JSON schemas
-
-
-def schemas() -> dict[str, str]:
-    """File names below config/schemas/ and their content."""
-    models: dict[str, tuple[Any, str]] = {
-        "job.schema.json": (JobFile, "jobs/<name>/job.yaml of Mayfly"),
-        "targets.schema.json": (TargetsFile, f"{TARGETS_FILE} of Mayfly"),
-    }
-    return {
-        name: json.dumps(json_schema(model, title=title), indent=1, ensure_ascii=False) + "\n"
-        for name, (model, title) in models.items()
-    }
 
 
 def write_schemas(home: Path) -> list[Path]:

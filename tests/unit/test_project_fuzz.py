@@ -34,7 +34,7 @@ def read(project: Project, text: str) -> JobSpec | None:
         return project.job("trips")
     except SpecError as error:
         assert error.file == "jobs/trips/job.yaml"
-        assert error.line is None or 1 <= error.line <= text.count("\n") + 2
+        assert error.line is None or 1 <= error.line <= len(text.splitlines()) + 2
         assert len(error.message) > 5
         return None
 

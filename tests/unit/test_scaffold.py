@@ -13,7 +13,8 @@ import yaml
 from mayfly.errors import InputError
 from mayfly.project import Project
 from mayfly.scaffold import create_job, new_job
-from mayfly.validate import check_project, schemas
+from mayfly.schemas import schemas
+from mayfly.validate import check_project
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import Timing, decode, encode
 from mayfly.names import MAX_NAME, cluster_name
+from mayfly.schemas import json_schema
 from mayfly.spec import (
-    BACKEND_OPTIONS,
     FROM_FILE,
     AssetSchedule,
     ClusterSpec,
@@ -26,8 +26,8 @@ from mayfly.spec import (
     WorkerSpec,
     WorkersRange,
     check_job_name,
-    json_schema,
 )
+from mayfly.targetspec import BACKEND_OPTIONS
 
 
 def job(**keys: Any) -> JobSpec:
@@ -349,6 +349,7 @@ def test_defaults_in_the_schema_are_as_a_file_would_say_them() -> None:
 _PROGRAM = """
 import json, sys
 from pathlib import Path
+from mayfly.schemas import *
 from mayfly.spec import *
 spec = JobSpec(name="trips", folder=Path("/x"), tags=("b", "a"), env={"B": "1", "A": "2"}, inputs={"z": "1", "a": "2"})
 heavy = {"airflow", "dask", "distributed", "fsspec", "pandas", "yaml", "jinja2"} & set(sys.modules)

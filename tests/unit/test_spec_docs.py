@@ -10,7 +10,9 @@ import pytest
 import yaml
 
 from mayfly.project import Project
-from mayfly.spec import JobFile, TargetFile, TimingSpec, json_schema
+from mayfly.schemas import json_schema
+from mayfly.spec import JobFile
+from mayfly.targetspec import TargetFile, TimingSpec
 
 DOCS = Path(__file__).parents[2] / "docs"
 

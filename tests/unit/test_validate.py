@@ -6,7 +6,8 @@ import pytest
 
 from mayfly.checks import Finding, dask_settings, templates
 from mayfly.project import Project
-from mayfly.validate import SCHEMA_FOLDER, check_project, module_owner, schemas, validate_project, write_schemas
+from mayfly.schemas import schemas
+from mayfly.validate import SCHEMA_FOLDER, check_project, module_owner, validate_project, write_schemas
 
 ROOT = Path(__file__).parents[2]
 
@@ -300,6 +301,34 @@ def test_python_without_a_job_file(project: Project) -> None:
     other.mkdir()
     (other / "other.py").write_text("print(1)\n")
     assert only(project).message.startswith("holds Python files but no job.yaml")
+
+
+# ---------------------------------------------------------------- targets
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "part"),
+    [
+        (
+            "targets:\n  a:\n    backend: local\n    timing: {lease_ttl: 1m}\n",
+            4,
+            "timing.lease_ttl",
+            "ten poll intervals (30s)",
+        ),
+        ("targets:\n  a:\n    backend: local\n    python: .venv/bin/python\n", 4, "python", "cannot be started"),
+    ],
+)
+def test_targets_that_will_go_wrong(project: Project, text: str, line: int, key: str, part: str) -> None:
+    (project.home / "config" / "targets.yaml").write_text(text)
+    write(project.home, "job.yaml", "target: a\n")
+    finding = only(project)
+    assert (finding.severity, finding.line, finding.key) == ("warning", line, f"targets.a.{key}")
+    assert part in finding.message
+
+
+def test_a_wrong_targets_file_is_told_once(project: Project) -> None:
+    (project.home / "config" / "targets.yaml").write_text("targets: {local: {backend: locl}}\n")
+    assert only(project).severity == "error"
 
 
 # ---------------------------------------------------------------- JSON schemas
