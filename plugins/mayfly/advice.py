@@ -49,7 +49,7 @@ def more_worker_memory(facts: _Sizes) -> str:
     """Advice for workers that ran out of memory, with the numbers of this run."""
     limit, peak = facts.worker_memory_limit, facts.peaks.worker_memory
     used = f"Each worker had {format_size(limit)}" if limit else "The workers ran out of memory"
-    if limit and peak:
+    if limit and peak > 0.7 * limit:  # else it grew too fast to be seen
         used += f" and the largest used {format_size(peak)}"
     suggestion = f" (try {2 * limit / 1e9:.3g} GB)" if limit else ""
     return (

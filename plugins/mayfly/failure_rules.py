@@ -139,18 +139,23 @@ def _preflight_said(r: Reading) -> tuple[str, ...]:
     )
 
 
-def _workers_said(r: Reading, pattern: str = "") -> tuple[str, ...]:
-    exits = bounded(r.facts.worker_exits[-4:])
-    more = matching((*r.facts.host_log_tail, *r.facts.log_tail), pattern, 4) if pattern else ()
+def _preflight_traceback(r: Reading) -> Traceback | None:
+    return last_traceback(r.facts.preflight_error.splitlines())
+
+
+def _workers_said(r: Reading, pattern: str) -> tuple[str, ...]:
+    exits = matching(r.facts.worker_exits, pattern) or bounded(r.facts.worker_exits[-4:])
+    more = () if exits else matching((*r.facts.host_log_tail, *r.facts.log_tail), pattern)
     said = r.traceback.quoted(frames=1) if r.traceback else last_lines(r.facts.log_tail, 3)
-    return tuple(dict.fromkeys((*exits, *more, *said)))
+    return (*exits, *more, *said)
 
 
 def _host_said(r: Reading) -> tuple[str, ...]:
     ended = "" if r.facts.host_exit is None else f"the scheduler's process ended with {_exit_words(r.facts.host_exit)}"
     tail = r.facts.host_log_tail or r.facts.log_tail
-    detail = r.facts.detail.splitlines()
-    return tuple(line for line in (*detail[:3], ended, *last_lines(tail)) if line)
+    quiet = [line for line in tail if not re.search(r"resource_tracker", line)]
+    detail = [line for line in r.facts.detail.splitlines() if not line.startswith("the host process ended")]
+    return tuple(line for line in (*detail[:3], ended, *last_lines(quiet)) if line)
 
 
 def _exit_words(code: int) -> str:
@@ -280,10 +285,9 @@ RULES: tuple[Rule, ...] = (
         name="script not runnable",
         match=_preflight("script"),
         cls=FailureClass.USER_ERROR,
-        evidence=_preflight_said,
+        evidence=lambda r: found.quoted() if (found := _preflight_traceback(r)) else _preflight_said(r),
         advice=lambda r: (
-            user_advice(last_traceback(r.facts.preflight_error.splitlines()) or r.traceback)
-            or "The script cannot be started as it is; fix what is quoted above."
+            user_advice(_preflight_traceback(r)) or "The script cannot be started as it is; fix what is quoted above."
         ),
         retryable=False,
         why="the script would be the same",

@@ -20,9 +20,10 @@ _NOISE = re.compile(
     r"(Task|Future) exception was never retrieved|future:|task:|handle:|Error in (atexit|sys\.)|Process \S+:)"
 )
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 _FRAME = re.compile(r'^  File "(?P<path>.*)", line (?P<line>\d+)(?:, in (?P<name>.*))?$')
 _ERROR = re.compile(r"^(?P<type>[A-Za-z_][\w.]*)(?:: (?P<message>.*))?$")
+_MARKS = re.compile(r"[\s~^]*")
 _WORKER = re.compile(r"^\[(?P<source>worker [^\]]*|scheduler|host|script)\] ?")
 _GROUP = re.compile(r"^  +(\+-\+-{3,}.*|\+ Exception Group (?=Traceback)|\+-{3,}.*|\| )")
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3[\d.]*/|^<frozen |/lib/mayfly/|/mayfly/driver/")
@@ -127,6 +128,8 @@ def last_traceback(lines: Sequence[str]) -> Traceback | None:
         workers = [line for line in map(clean, lines) if _WORKER.match(line)]
         chains = _chains([_WORKER.sub("", line) for line in workers])
     if not chains:
+        chains = _cut_off(script_lines(lines))
+    if not chains:
         return None
     own = [chain for noise, chain in chains if not noise]
     chain = own[-1] if own else chains[-1][1]
@@ -160,17 +163,27 @@ def _chains(lines: Sequence[str]) -> list[tuple[bool, list[Traceback]]]:
     return chains
 
 
+def _cut_off(lines: Sequence[str]) -> list[tuple[bool, list[Traceback]]]:
+    """A traceback so long that its beginning is no longer in the tail."""
+    for number, line in enumerate(lines):
+        if _FRAME.match(line):
+            found, _ = _parse(lines, number)
+            return [(False, [found])] if found else []
+    return []
+
+
 def _parse(lines: Sequence[str], number: int) -> tuple[Traceback | None, int]:
     """One block from its first frame on, and the number of the line after it. None when it is cut off."""
     frames: list[Frame] = []
-    while number < len(lines) and (lines[number].startswith("  ") or not lines[number]):
+    # Dask's shortened tracebacks have marks that are not indented.
+    while number < len(lines) and (lines[number].startswith("  ") or _MARKS.fullmatch(lines[number])):
         match = _FRAME.match(lines[number])
         number += 1
         if match is None:
             continue
         source = []
         while number < len(lines) and lines[number].startswith("    "):
-            if match["name"] is None or not re.fullmatch(r"[\s~^]*", lines[number]):
+            if match["name"] is None or not _MARKS.fullmatch(lines[number]):
                 source.append(lines[number])
             number += 1
         frames.append(

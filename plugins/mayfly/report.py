@@ -196,7 +196,7 @@ def render_text(
     for record in last_attempts(records).values():
         if record.failure is not None:
             lines.append(f"  {record.job}, attempt {record.attempt}: {record.failure.cls}")
-            lines += [f"    | {_printable(line)}" for line in record.failure.evidence]
+            lines += [f"    | {_indent(line)}{_printable(line)}" for line in record.failure.evidence]
             lines += [f"    {_printable(record.failure.advice)}"] if record.failure.advice else []
     notes = list(dict.fromkeys([*plan.notes, *(note for record in records for note in record.notes)]))
     lines += [f"  note       {_printable(note)}" for note in notes]
@@ -222,6 +222,10 @@ def render_text(
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _indent(text: str) -> str:
+    return " " * (len(text) - len(text.lstrip(" ")))
 
 
 def _printable(text: str) -> str:

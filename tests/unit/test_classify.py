@@ -49,6 +49,7 @@ def script(name: str, **more: object) -> Failure:
 # name of the log: class, retryable, words in the evidence, words in the advice
 REAL = {
     "abort": (USER, False, "SIGABRT", "native code"),
+    "cast_in_task": (USER, False, "cast_in_task.py", "exception above"),
     "chained": (USER, False, "caused by FileNotFoundError", "exception above"),
     "client_closed_early": (USER, False, "future.result()", "already closed"),
     "disk_full": (FailureClass.OUTPUT_NOT_WRITABLE, False, "No space left", "Free space"),
@@ -158,6 +159,13 @@ def test_a_cut_off_traceback_is_none(tail: tuple[str, ...]) -> None:
     failure = classify(Facts(ended_by="script", exit_code=1, log_tail=tail))
     assert failure is not None
     assert failure.cls is USER
+
+
+def test_a_traceback_whose_beginning_is_no_longer_in_the_tail() -> None:
+    found = last_traceback(log("key_error_in_task")[4:])
+    assert found is not None
+    assert found.text == "KeyError: 'b'"
+    assert classify(Facts(ended_by="script", exit_code=1, log_tail=log("key_error_in_task")[4:])) is not None
 
 
 def test_what_is_quoted_cannot_move_a_terminal() -> None:
@@ -349,7 +357,7 @@ def test_killed_worker_by_how_the_workers_ended(
 ) -> None:
     failure = script("killed_worker_sigkill", worker_exits=exits, oom_kills=oom_kills)
     assert (failure.cls, failure.retryable) == (cls, retryable)
-    assert all(line in failure.evidence for line in exits)
+    assert all(failure.evidence.count(line) == 1 for line in exits)
     assert any("KilledWorker" in line for line in failure.evidence)
 
 
@@ -362,6 +370,24 @@ def test_a_script_that_saw_the_scheduler_die_is_not_blamed_for_the_connection() 
 
 def test_a_users_own_error_stays_one_although_the_scheduler_went_down_with_it() -> None:
     assert script("key_error_in_script", host_exit=0).cls is USER
+
+
+def test_evidence_of_lost_workers_is_short_and_said_once() -> None:
+    exits = (
+        "Restarting worker (status=Status.running)",
+        "Worker tcp://x (pid=1) exceeded 95% memory budget. Restarting...",
+    )
+    failure = script(
+        "killed_worker_sigkill", worker_exits=exits, host_log_tail=tuple(f"[scheduler] {e}" for e in exits)
+    )
+    assert failure.evidence[0] == exits[1]
+    assert len([line for line in failure.evidence if "memory budget" in line]) == 1
+
+
+def test_a_peak_that_was_measured_too_early_is_not_told() -> None:
+    known = {"worker_exits": ("Worker tcp://x exceeded 95% memory budget. Restarting...",)}
+    assert "largest used 1.9 GB" in script("killed_worker_memory", **known).advice
+    assert "largest used" not in script("killed_worker_memory", peaks=Peaks(worker_memory=65_000_000), **known).advice
 
 
 # ---------------------------------------------------------------- the driver died

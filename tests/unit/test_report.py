@@ -79,7 +79,7 @@ def record(**changes: Any) -> Record:
 
 OOM = Failure(
     cls=FailureClass.OUT_OF_MEMORY_WORKER,
-    evidence=("worker 1 exceeded 95% memory budget", "KilledWorker: read-csv"),
+    evidence=("worker 1 exceeded 95% memory budget", "  KilledWorker: read-csv"),
     advice="Raise `cluster.worker.memory`.",
 )
 FAILED: dict[str, Any] = {"outcome": Outcome.FAILED, "failure": OOM, "exit_code": 1}
@@ -474,6 +474,7 @@ def test_text_of_a_bad_run_tells_why_and_what_to_do() -> None:
     found = text(records=[record(**FAILED, workers_lost=4)], receipt=None, verdict="not proven", problems=("a\nb",))
     assert "  problem    a b" in found
     assert "  run_job, attempt 1: out of memory: worker\n    | worker 1 exceeded" in found
+    assert "\n    |   KilledWorker: read-csv\n" in found
     assert "Raise `cluster.worker.memory`." in found
     assert "4 workers lost" in found
     assert "NOT PROVEN" in found
