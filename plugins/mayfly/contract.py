@@ -95,6 +95,8 @@ class Timing:
     stop_grace: float = 10.0
     no_tasks: float = 60.0
     """A job that has run so long without a task on the cluster is told so."""
+    last_write: float = 30.0
+    """How long the driver tries to write its record before it ends without one."""
 
 
 @dataclass(frozen=True, kw_only=True)
