@@ -51,6 +51,8 @@ def _value(node: yaml.Node) -> Any:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key = _value(key_node)
+            if isinstance(key, dict):
+                raise _problem('a template needs quotes around it, as in "{{ inputs.x }}"', key_node)
             if not isinstance(key, str):
                 raise _problem(f"the key {key!r} is not text; put it in quotes", key_node)
             if key in result:
@@ -101,7 +103,7 @@ def parse(text: str, *, shown: str) -> dict[str, Any]:
         data = None if node is None else _value(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        problem = str(error.problem or error.context)
+        problem = ": ".join(part for part in (error.context, error.problem) if part)
         raise SpecError(_advice(problem), file=shown, line=mark.line + 1 if mark else None) from error
     except (yaml.YAMLError, ValueError) as error:
         raise SpecError(f"no YAML: {' '.join(str(error).split())}", file=shown) from error
