@@ -27,7 +27,8 @@ _MARKS = re.compile(r"[\s~^]*")
 _WORKER = re.compile(r"^\[(?P<source>worker [^\]]*|scheduler|host|script)\] ?")
 _GROUP = re.compile(r"^  +(\+-\+-{3,}.*|\+ Exception Group (?=Traceback)|\+-{3,}.*|\| )")
 _LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python3[\d.]*/|^<frozen |/lib/mayfly/|/mayfly/driver/")
-_JOB_FOLDER = re.compile(r"^.*/job/(?=[^/])")
+_JOB_FOLDER = re.compile(r"^.*/code/[0-9a-f]+/job/|^.*/job/(?=[^/])")
+_IN_JOB_FOLDER = re.compile(r'(?<=File ")[^"]*/code/[0-9a-f]+/job/')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +106,7 @@ def clean(line: str) -> str:
 
 def last_lines(lines: Sequence[str], count: int = 8) -> tuple[str, ...]:
     """The last `count` lines that are not blank."""
-    return bounded([line for line in lines[-200:] if clean(line)][-count:], count)
+    return bounded([_IN_JOB_FOLDER.sub("", line) for line in lines[-200:] if clean(line)][-count:], count)
 
 
 def matching(lines: Iterable[str], pattern: str, count: int = 4) -> tuple[str, ...]:

@@ -183,6 +183,13 @@ def test_evidence_is_bounded() -> None:
     assert "487 lines left out" in "\n".join(kept)
 
 
+def test_paths_of_the_job_are_shown_as_the_user_knows_them() -> None:
+    dump = '  File "/state/clusters/x/code/0a1b2c3d4e5f/job/sub/job/slow.py", line 2 in <module>'
+    failure = classify(Facts(ended_by="timeout", exit_code=-15, limit_s=60, log_tail=(dump,)))
+    assert failure is not None
+    assert failure.evidence == ('  File "sub/job/slow.py", line 2 in <module>',)
+
+
 # ---------------------------------------------------------------- what the supervisor knows
 
 KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
