@@ -20,7 +20,7 @@ from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
 from mayfly.airflow.waiting import fail, is_inline, wait
-from mayfly.errors import InputError, Refused
+from mayfly.errors import InputError, JobFailed, Refused
 
 if TYPE_CHECKING:
     from mayfly.contract import FrozenTarget, Identity, Timing
@@ -32,6 +32,8 @@ log = logging.getLogger("airflow.task.mayfly")
 
 HIGHEST_PRIORITY = 1_000_000
 """Deleting comes before any other waiting task: a queue that is full must not keep clusters alive."""
+SPARE_TRIES = 3
+"""Tries of run_job beyond the job's own attempts, for pokes that are lost."""
 COLLECT_PATIENCE = 600.0
 TEARDOWN_PATIENCE = 1800.0
 """Seconds for which a silent store or backend is waited for, beyond what the step itself may take."""
@@ -182,14 +184,22 @@ class CreateClusterOperator(ClusterOperator):
 
 
 class RunJobOperator(ClusterOperator):
-    """Run one script on the cluster; a retry joins an attempt that is still running."""
+    """Run one script on the cluster; a try joins an attempt that is still running.
+
+    Airflow's tries are not the job's attempts. A poke's process can be lost while the job goes on (a worker that is
+    evicted; a rescheduled task that Airflow takes for killed when it was queued again before the executor's word about
+    the last poke was read), so Airflow gets `SPARE_TRIES` more, and `attempts` is counted in the run directory.
+    """
 
     template_fields: Sequence[str] = ("target", "args")
     template_fields_renderers: ClassVar[dict[str, str]] = {"args": "json"}
     operator_extra_links = (ReportLink(), DaskReportLink(), FilesLink())
 
-    def __init__(self, *, name: str, script: str, args: Any, timeout: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, name: str, script: str, args: Any, attempts: int, timeout: float | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.attempts = attempts
         self.name = name
         self.script = script
         self.args = args
@@ -228,9 +238,17 @@ class RunJobOperator(ClusterOperator):
             fail(error)
         request = JobRequest(key=self.name, script=self.script, args=args, timeout=self.timeout)
         by, inline, number = self.by(context), is_inline(context), context["ti"].try_number
+
+        def step(run: Run) -> Poll:
+            try:
+                return run.job(request, try_number=number, inline=inline, by=by)
+            except JobFailed as error:
+                error.retryable = error.retryable and run.dir.last_attempt(self.name) < self.attempts
+                raise
+
         self.wait(
             context,
-            lambda run: run.job(request, try_number=number, inline=inline, by=by),
+            step,
             patience=self.job.start_timeout + (self.timeout or self.job.timeout) + TEARDOWN_PATIENCE,
         )
 

@@ -42,11 +42,11 @@ class Stack:
         home: Path,
         project: Path,
         port: int,
-        dags: Path | None = None,
+        plugins: Path | None = None,
         settings: Mapping[str, str] | None = None,
     ) -> None:
         self.home, self.project, self.port = home, project, port
-        self.dags = dags or project / "dags"
+        self.plugins = plugins or project / "plugins"
         self.url = f"http://127.0.0.1:{port}"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.secrets = self._secrets()
@@ -69,15 +69,14 @@ class Stack:
         passwords = self.home / "passwords.json"
         with os.fdopen(os.open(passwords, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             json.dump({USER: self.secrets["password"]}, file)
-        plugins = self.project / "plugins"
         return {
             "AIRFLOW_HOME": str(self.home),
             "MAYFLY_HOME": str(self.project),
-            "PYTHONPATH": os.pathsep.join([str(plugins), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "PYTHONPATH": os.pathsep.join([str(self.plugins), *filter(None, [os.environ.get("PYTHONPATH")])]),
             # With less patience SQLite answers "database is locked", and Airflow 500, under parallel tasks.
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
-            "AIRFLOW__CORE__DAGS_FOLDER": str(self.dags),
-            "AIRFLOW__CORE__PLUGINS_FOLDER": str(plugins),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
+            "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "8",

@@ -28,6 +28,7 @@ from mayfly.airflow import members as names
 from mayfly.airflow.members import Job, Members
 from mayfly.airflow.operators import (
     HIGHEST_PRIORITY,
+    SPARE_TRIES,
     CollectMetricsOperator,
     CreateClusterOperator,
     DeleteClusterOperator,
@@ -134,11 +135,12 @@ class DaskCluster(DependencyMixin):
             script=script or self.job.script,
             args=(list(self.job.args) if own else []) if args is None else args,
             timeout=timeout,
+            attempts=1 + tries,
             do_xcom_push=False,
             inlets=list(inlets),
             outlets=list(outlets),
             **self._common,
-            **self._pins(retries=tries),
+            **self._pins(retries=tries + SPARE_TRIES),
         )
         self._jobs.append(task)
         return task

@@ -1,0 +1,115 @@
+"""Airflow's REST API as a user's script would call it, and what a test wants to know of a run."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+from mayfly.airflow.standalone import USER, Stack
+
+WAIT_SECONDS = 240.0
+"""For anything; generous, since it only turns a hang into a failure."""
+
+
+class Api:
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.token = stack, ""
+        answer = self.call("POST", "/auth/token", {"username": USER, "password": stack.secrets["password"]})
+        self.token = answer["access_token"]
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The decoded answer; HTTPError as it comes."""
+        request = urllib.request.Request(
+            self.stack.url + path,
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def trigger(self, dag_id: str, **conf: object) -> Run:
+        self.until(lambda: self._known(dag_id), f"DAG {dag_id}")
+        run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        return Run(self, dag_id, run["dag_run_id"])
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        """What the condition answers, once that is true."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < deadline:
+            if found := condition():
+                return found
+            time.sleep(1.0)
+        raise AssertionError(f"{what}: not within {WAIT_SECONDS:.0f} s")
+
+    def _known(self, dag_id: str) -> bool:
+        try:
+            return not self.call("GET", f"/api/v2/dags/{dag_id}")["is_paused"]
+        except urllib.error.HTTPError as error:
+            if error.code == 404:
+                return False
+            raise
+
+
+class Run:
+    """One DAG run."""
+
+    def __init__(self, api: Api, dag_id: str, run_id: str) -> None:
+        self.api, self.dag_id, self.run_id = api, dag_id, run_id
+        self.path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
+
+    def state(self) -> str:
+        return str(self.api.call("GET", self.path)["state"])
+
+    def tasks(self) -> dict[str, str | None]:
+        found = self.api.call("GET", f"{self.path}/taskInstances")["task_instances"]
+        return {task["task_id"].removeprefix("cluster."): task["state"] for task in found}
+
+    def tries(self, task: str) -> int:
+        return int(self.api.call("GET", f"{self.path}/taskInstances/cluster.{task}")["try_number"])
+
+    def mark(self, state: str) -> None:
+        self.api.call("PATCH", self.path, {"state": state})
+
+    def clear(self) -> None:
+        self.api.call("POST", f"{self.path}/clear", {"dry_run": False, "only_failed": False})
+
+    def clear_tasks(self, *tasks: str, downstream: bool = False) -> list[str]:
+        """What Airflow really cleared."""
+        body = {
+            "dry_run": False,
+            "only_failed": False,
+            "dag_run_id": self.run_id,
+            "task_ids": [f"cluster.{task}" for task in tasks],
+            "include_downstream": downstream,
+            "reset_dag_runs": True,
+        }
+        answer = self.api.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
+        return sorted(task["task_id"].removeprefix("cluster.") for task in answer["task_instances"])
+
+    def end(self) -> str:
+        """The final state."""
+        return str(
+            self.api.until(
+                lambda: (state := self.state()) in ("success", "failed") and self._rest() and state,
+                f"the end of {self.dag_id} {self.run_id}",
+            )
+        )
+
+    def log(self, task: str, attempt: int = 1) -> str:
+        answer = self.api.call("GET", f"{self.path}/taskInstances/cluster.{task}/logs/{attempt}?full_content=true")
+        lines = (f"{line.get('event', '')} {line.get('error_detail', '')}" for line in answer["content"])
+        return "\n".join(lines)
+
+    def _rest(self) -> bool:
+        """A run that was marked has its state at once; its teardowns still run."""
+        return not any(
+            state in (None, "scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting")
+            for state in self.tasks().values()
+        )
