@@ -30,9 +30,11 @@ class Reading:
     facts: Facts
     traceback: Traceback | None
 
-    @property
-    def error(self) -> str:
-        return self.traceback.short_type if self.traceback else ""
+    def raised(self, *names: str) -> bool:
+        """Whether one of these ended the script, also as the first cause of what did."""
+        return self.traceback is not None and not {self.traceback.short_type, self.traceback.cause_type}.isdisjoint(
+            names
+        )
 
     @property
     def everything(self) -> tuple[str, ...]:
@@ -67,7 +69,7 @@ _CRASHED = (
 )
 _NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
 _LOST = (
-    r"CommClosedError|Timed out trying to connect|ConnectionRefusedError|"
+    r"CommClosedError|Timed out trying to connect to (tcp|tls|ws|wss|ucx)://|"
     r"scheduler-connection-lost|FutureCancelledError|FuturesCancelledError|lost (its )?connection to the scheduler"
 )
 _OOM_ERRORS = {"MemoryError", "_ArrayMemoryError", "ArrowMemoryError"}
@@ -88,7 +90,7 @@ def _workers_short_at_start(r: Reading) -> bool:
 
 def _host_died(r: Reading) -> bool:
     """Also when the script saw it before the supervisor did, and ended by its own exception."""
-    noticed = _by("script")(r) and r.facts.host_exit is not None and (r.says(_LOST) or r.error == "ClosedClientError")
+    noticed = _by("script")(r) and r.facts.host_exit is not None and (r.says(_LOST) or r.raised("ClosedClientError"))
     return r.facts.ended_by == "host" or noticed
 
 
@@ -386,7 +388,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="worker out of memory",
-        match=lambda r: r.error == "KilledWorker" and _worker_memory(r),
+        match=lambda r: r.raised("KilledWorker") and _worker_memory(r),
         cls=FailureClass.OUT_OF_MEMORY_WORKER,
         evidence=lambda r: _workers_said(r, r"exceeded \d+% (of )?(its )?memory|memory budget"),
         advice=lambda r: more_worker_memory(r.facts),
@@ -395,7 +397,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="MemoryError in a task",
-        match=lambda r: r.error in _OOM_ERRORS and r.traceback is not None and r.traceback.remote,
+        match=lambda r: r.raised(*_OOM_ERRORS) and r.traceback is not None and r.traceback.remote,
         cls=FailureClass.OUT_OF_MEMORY_WORKER,
         evidence=_quoted,
         advice=lambda r: more_worker_memory(r.facts),
@@ -404,7 +406,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="MemoryError in the script",
-        match=lambda r: r.error in _OOM_ERRORS or (_signal(r) == 6 and r.anywhere(r"std::bad_alloc")),
+        match=lambda r: r.raised(*_OOM_ERRORS) or (_signal(r) == 6 and r.anywhere(r"std::bad_alloc")),
         cls=FailureClass.OUT_OF_MEMORY_SCRIPT,
         evidence=_exit_said,
         advice=lambda r: _script_memory_advice(r),
@@ -423,7 +425,7 @@ RULES: tuple[Rule, ...] = (
     # -- workers and connections
     Rule(
         name="task crashes its workers",
-        match=lambda r: r.error == "KilledWorker" and r.anywhere(_CRASHED),
+        match=lambda r: r.raised("KilledWorker") and r.anywhere(_CRASHED),
         cls=FailureClass.WORKER_LOST,
         evidence=lambda r: _workers_said(r, _CRASHED),
         advice=lambda _: (
@@ -436,7 +438,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="workers lost",
-        match=lambda r: r.error in {"KilledWorker", "NoWorkerError"},
+        match=lambda r: r.raised("KilledWorker", "NoWorkerError"),
         cls=FailureClass.WORKER_LOST,
         evidence=lambda r: _workers_said(r, r"killed by (unknown )?signal|Worker process|lost worker|Removing worker"),
         advice=lambda r: (

@@ -62,6 +62,10 @@ class Traceback:
         return self.type.rpartition(".")[2]
 
     @property
+    def cause_type(self) -> str:
+        return self.cause.partition(":")[0].rpartition(".")[2]
+
+    @property
     def text(self) -> str:
         return "\n".join(self.message)
 

@@ -375,6 +375,35 @@ def test_a_script_that_saw_the_scheduler_die_is_not_blamed_for_the_connection() 
     assert script("shutdown_early", host_exit=3).cls is FailureClass.SCHEDULER_DIED
 
 
+def test_lost_workers_count_although_the_script_wraps_their_exception() -> None:
+    wrapped = (
+        *log("killed_worker_sigkill"),
+        "",
+        "The above exception was the direct cause of the following exception:",
+        "",
+        "Traceback (most recent call last):",
+        '  File "/scratch/job/a.py", line 9, in <module>',
+        '    raise PipelineError("step 3") from error',
+        "PipelineError: step 3",
+    )
+    failure = classify(Facts(ended_by="script", exit_code=1, log_tail=wrapped))
+    assert failure is not None
+    assert (failure.cls, failure.retryable) == (FailureClass.WORKER_LOST, True)
+    assert "PipelineError: step 3" in failure.evidence
+
+
+def test_a_refused_connection_of_the_script_to_its_own_database_is_not_the_schedulers() -> None:
+    tail = (
+        "Traceback (most recent call last):",
+        '  File "/scratch/job/a.py", line 9, in <module>',
+        "    connection = connect(port=5432)",
+        "ConnectionRefusedError: [Errno 111] Connection refused",
+    )
+    failure = classify(Facts(ended_by="script", exit_code=1, log_tail=tail))
+    assert failure is not None
+    assert failure.cls is USER
+
+
 def test_a_users_own_error_stays_one_although_the_scheduler_went_down_with_it() -> None:
     assert script("key_error_in_script", host_exit=0).cls is USER
 
