@@ -22,7 +22,29 @@ LIB = Path(mayfly.__file__).parent.parent
 PATIENCE = 90.0
 """Seconds: for whatever should happen at once, on a machine with much else to do."""
 
-FAST = Timing(status=0.3, segment=0.3, stop_grace=2.0)
+FAST = Timing(status=0.3, segment=0.3, stop_grace=2.0, last_write=10.0)
+
+
+CLUSTER = "test-job-0123456789"
+
+
+def make_order(**given: Any) -> JobOrder:
+    """An order with defaults for what is not given."""
+    defaults: dict[str, Any] = {
+        "cluster": CLUSTER,
+        "owner": "nonce",
+        "job": "run_job",
+        "attempt": 1,
+        "script": "job.py",
+        "workers": WorkersPlan(minimum=1, maximum=1, cores=1, memory=600_000_000),
+        "limits": Limits(start=120, job=300, stall=0),
+        "code": "code/none.zip",
+        "lease_ttl": 600.0,
+        "timing": FAST,
+        "expires_at": Timestamp(time.time() + 3600),
+        "at": Timestamp(time.time()),
+    }
+    return JobOrder(**{**defaults, **given})
 
 
 @dataclass
@@ -124,24 +146,11 @@ class Driving:
             path = job / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        attempt = RunDir(FileStore(staging), "test-job-0123456789").attempt("run_job", 1)
-        made = JobOrder(
-            **{
-                "cluster": attempt.rundir.name,
-                "owner": "nonce",
-                "job": "run_job",
-                "attempt": 1,
-                "script": script,
-                "workers": WorkersPlan(minimum=minimum, maximum=maximum or minimum, cores=cores, memory=memory),
-                "limits": limits or Limits(start=120, job=300, stall=0),
-                "code": "code/none.zip",
-                "lease_ttl": 600.0,
-                "timing": FAST,
-                "expires_at": Timestamp(time.time() + 3600),
-                "at": Timestamp(time.time()),
-                **order,
-            }
-        )
+        attempt = RunDir(FileStore(staging), CLUSTER).attempt("run_job", 1)
+        workers = WorkersPlan(minimum=minimum, maximum=maximum or minimum, cores=cores, memory=memory)
+        if limits is not None:
+            order["limits"] = limits
+        made = make_order(script=script, workers=workers, **order)
         attempt.create("job.json", made)
         if before:
             before(attempt)

@@ -239,5 +239,3 @@ def test_a_staging_folder_that_never_heals(driving: Driving) -> None:
     assert drive.process.wait(PATIENCE) == 3
     assert "no record" in drive.output()
     assert psutil.wait_procs(everyone, timeout=PATIENCE)[1] == []
-
-

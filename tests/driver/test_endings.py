@@ -43,9 +43,7 @@ def running(driving: Driving, script: str = SLEEPS, **order: object) -> Drive:
 
 
 def test_sigterm_cancels_even_a_script_that_ignores_it(driving: Driving) -> None:
-    drive = running(
-        driving, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + HANGS_ON_A_WORKER
-    )
+    drive = running(driving, "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)" + HANGS_ON_A_WORKER)
     everyone = drive.descendants()
     began = time.monotonic()
     drive.process.send_signal(signal.SIGTERM)
@@ -274,5 +272,3 @@ def test_client_shutdown_at_the_end_is_a_success_either_way(driving: Driving, ad
     drive = driving.run({"job.py": script}, adopt=adopt)
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
     assert ("[mayfly] client.shutdown()" in drive.log()) is adopt
-
-

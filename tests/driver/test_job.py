@@ -12,7 +12,7 @@ from mayfly.contract import Outcome, Phase
 from tests.driver.driving import Drive, Driving
 
 ODD_ARGUMENTS = ("it's", '"quoted"', "$(touch pwned)", "`id`", "two\nlines", "größe ✓", "", "--flag=$HOME", "a b")
-ODD_ENVIRONMENT = {"GREETING": "it's \"$(id)\" `x`\n$HOME ✓", "EMPTY": ""}
+ODD_ENVIRONMENT = {"GREETING": 'it\'s "$(id)" `x`\n$HOME ✓', "EMPTY": ""}
 
 SCRIPT = """
 import json, os, sys
@@ -148,7 +148,9 @@ def test_nothing_is_left_and_all_was_listed(good: Drive) -> None:
 
 def test_a_second_driver_of_an_ended_attempt_does_nothing(good: Drive, driving: Driving) -> None:
     before = good.attempt.store.list("")
-    second = driving.start({"job.py": "print('again')"}, before=lambda attempt: attempt.create("record.json", good.record()))
+    second = driving.start(
+        {"job.py": "print('again')"}, before=lambda attempt: attempt.create("record.json", good.record())
+    )
     assert second.process.wait(60) == 2
     assert "has ended before" in second.output()
     assert good.attempt.store.list("") == before

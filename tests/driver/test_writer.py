@@ -104,5 +104,3 @@ def test_no_room_for_the_record_is_told(tmp_path: Path) -> None:
     writer = Writer(Gone(tmp_path))
     assert not writer.finish(LAST, timeout=0.5)
     assert writer.problem == "gone"
-
-

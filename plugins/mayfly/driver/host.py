@@ -103,7 +103,11 @@ class Host:
             address=scheduler.address,
             dashboard=f"http://127.0.0.1:{dashboard.port}/status" if dashboard else "",
             workers=len(scheduler.workers),
-            tls={"ca": self.security.tls_ca_file, "cert": self.security.tls_client_cert, "key": self.security.tls_client_key},
+            tls={
+                "ca": self.security.tls_ca_file,
+                "cert": self.security.tls_client_cert,
+                "key": self.security.tls_client_key,
+            },
         )
 
     async def _sample(self) -> None:

@@ -157,7 +157,9 @@ def _write_and_delete(folder: str, probe: str) -> None:
     filesystem.rm_file(f"{place.rstrip('/')}/{probe}")
 
 
-async def run(scheduler: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], security: Any) -> dict[str, str]:
+async def run(
+    scheduler: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], security: Any
+) -> dict[str, str]:
     """All checks on all present workers; the versions when they pass, PreflightError when not."""
     import asyncio
 
@@ -174,7 +176,9 @@ async def run(scheduler: Any, *, inputs: Mapping[str, str], outputs: Mapping[str
             here = await asyncio.to_thread(unreadable, inputs)
             there: dict[str, Any] = await client.run(unreadable, dict(inputs))
             found = {f"the script's side, {mine['who']}": here}
-            found |= {f"{names.get(a, a)}, {reports[a]['who']}": problems for a, problems in there.items() if a in reports}
+            found |= {
+                f"{names.get(a, a)}, {reports[a]['who']}": problems for a, problems in there.items() if a in reports
+            }
             _complain("input", inputs, found, "read")
         if outputs:
             folders = {}

@@ -145,7 +145,9 @@ class Supervisor:
         self._wait(lambda: "ready" in self.answers)
         ready = self.answers["ready"]
         self.evidence.dashboard = ready["dashboard"]
-        self.log.say(f"Dask is up after {self.evidence.elapsed:.1f} s: {ready['workers']} workers, {ready['dashboard']}")
+        self.log.say(
+            f"Dask is up after {self.evidence.elapsed:.1f} s: {ready['workers']} workers, {ready['dashboard']}"
+        )
 
     def _preflight(self) -> None:
         self._enter(Phase.PREFLIGHT)
@@ -274,7 +276,8 @@ class Supervisor:
         )
         self.writer.latest(f"{self.attempt.path}/status.json", encode(self.evidence.status(Phase.ENDED)))
         last = Write(path=f"{self.attempt.path}/record.json", data=encode(record), once=True)
-        written = self.writer.finish(last, timeout=6 if end.by == "cancelled" else 30)
+        patience = self.order.timing.last_write
+        written = self.writer.finish(last, timeout=min(6.0, patience) if end.by == "cancelled" else patience)
         if not written:
             print(f"mayfly: no record written: {self.writer.problem}", file=sys.stderr, flush=True)
             return 3
@@ -377,7 +380,9 @@ class Supervisor:
             self._look(now, everyone)
         if listing := os.environ.get("MAYFLY_PROCESSES_FILE"):
             tree.write_list(Path(listing), everyone)
-        self.writer.latest(f"{self.attempt.path}/status.json", encode(self.evidence.status(self.phase, note=self._note())))
+        self.writer.latest(
+            f"{self.attempt.path}/status.json", encode(self.evidence.status(self.phase, note=self._note()))
+        )
         self._metrics += self.evidence.metrics_line()
         if now - self._metrics_at >= self.order.timing.segment or len(self._metrics) >= SEGMENT_BYTES:
             self._close_metrics()
@@ -525,7 +530,9 @@ class Supervisor:
     def _ask(self, command: str, *, timeout: float | None = None, watched: bool = True) -> dict[str, Any]:
         self.answers.pop(command, None)
         self._tell(command)
-        self._wait(lambda: command in self.answers or not (watched or self._host_lives()), timeout=timeout, watched=watched)
+        self._wait(
+            lambda: command in self.answers or not (watched or self._host_lives()), timeout=timeout, watched=watched
+        )
         return self.answers.get(command, {"ok": False})
 
     def _host_lives(self) -> bool:

@@ -34,9 +34,7 @@ def make_security(folder: Path) -> Security:
     _private(crt, certificate.public_bytes(serialization.Encoding.PEM))
     _private(
         pem,
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        ),
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
     files = {
         f"tls_{role}_{part}": str(path)
