@@ -109,11 +109,14 @@ class Run:
 
         Refused when the generation is closing; ClusterFailed when it came up broken; DeadlinePassed.
         """
-        self._require_open()
+        if self.state() is not State.OPEN:
+            return self._undo_create()
         calls = self.dir.calls()
         lines: tuple[str, ...] = ()
         if not any(returned and returned.called for _, returned in calls):
             view = self._call_create(number=len(calls) + 1, by=by)
+            if self.dir.closing() is not None:
+                return self._undo_create()
             lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
             calls = self.dir.calls()
         view = self.backend.describe(self.plan.name)
@@ -139,9 +142,9 @@ class Run:
             )
 
     def _call_create(self, *, number: int, by: str) -> ClusterView:
-        """Announce the call, look whether it is still wanted, call, look again, note the return: in this order.
+        """Announce the call, look whether it is still wanted, call, note the return: in this order.
 
-        Whoever closes the generation in between may have listed too early, so what nobody wants is deleted here.
+        The caller looks again: whoever closed the generation in between may have listed too early.
         """
         call = CreateCall(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by)
         while not self.dir.create(f"calls/{number}.json", call):
@@ -152,14 +155,28 @@ class Run:
             self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), called=False, detail=str(error)))
             raise
         view = self.backend.create(self.plan)
-        unwanted = self.dir.closing() is not None
-        if unwanted:
+        if self.dir.closing() is not None:
+            # Before the return is noted: a delete that reads "returned" must also read that the cluster was seen.
             self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=_now()))
-            self.backend.delete(self.plan.name, owner=self.plan.owner)
         self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), detail=view.detail))
-        if unwanted:
-            raise Refused(f"cluster {self.plan.name} was closed while it was being created; it was deleted again")
         return view
+
+    def _undo_create(self) -> Poll:
+        """Nobody wants this cluster any more: not done until nothing of its name is there, then Refused."""
+        view = self.backend.describe(self.plan.name)
+        if view.state is not ClusterState.ABSENT:
+            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=_now()))
+            view = self.backend.delete(self.plan.name, owner=self.plan.owner)
+        if view.state is not ClusterState.ABSENT:
+            closing = self.dir.closing()
+            if closing is not None and time.time() > closing.at + self.plan.limits.delete:
+                raise DeadlinePassed(
+                    f"cluster {self.plan.name} was closed while it was being created and cannot be deleted: it is "
+                    f"{view.state}: {view.detail}. Run: mayfly delete {self.plan.name}"
+                )
+            return Poll(done=False, progress=f"closed meanwhile, deleting it again: {view.state}: {view.detail}")
+        self._require_open()
+        raise AssertionError("unreachable: a generation never opens again")
 
     # -- job
 

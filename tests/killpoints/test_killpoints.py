@@ -1,0 +1,141 @@
+"""No moment at which a death, or an actor that goes on late, leaves a cluster, a lie or a job that ran twice.
+
+`make test` tries a share of the points in every mode, evenly spread; `make killpoints` tries all of them
+(`MAYFLY_ALL_KILLPOINTS=1`), and prints the list.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mayfly.lifecycle import Run
+from mayfly.rundir import RunDir
+from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
+
+ALL = bool(os.environ.get("MAYFLY_ALL_KILLPOINTS"))
+SHARE = 10_000 if ALL else 14
+PAIRS = 150 if ALL else 12
+SEED = 20261121
+BACKENDS = ("StandInDriver", "ForgetsNames", "DeletesSlowly")
+"""Names retire; names are free again, absence must settle; deletion takes time."""
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory: pytest.TempPathFactory) -> list[Point]:
+    return points_of("StandInDriver", tmp_path_factory.mktemp("points"))
+
+
+def points_of(backend: str, folder: Path) -> list[Point]:
+    return KillPoints(backend=f"tests.killpoints.actors:{backend}", folder=folder).find_points()
+
+
+def test_the_points_are_found_in_the_calls_of_a_run(points: list[Point]) -> None:
+    """Nobody writes the list; but if a kind of call were no longer seen, the harness would be blind."""
+    per_step = Counter(point.step for point in points)
+    print(f"\n{len(points)} points: {dict(per_step)}")
+    if ALL:
+        print("\n".join(map(str, points)))
+    assert set(per_step) == {"plan", "create", "job", "collect", "delete", "report"}
+    calls = {point.call for point in points}
+    for call in (
+        *(f"backend.{verb}" for verb in ("create", "describe", "submit", "poll", "cancel", "delete", "find")),
+        "store.create plan.json",
+        "store.create calls/1.json",
+        "store.create calls/1.done.json",
+        "store.create closing.json",
+        "store.create receipt.json",
+        "store.put jobs/run_job/1/lease.json",
+        "store.create jobs/run_job/1/ack.json",
+        "store.put report.html",
+    ):
+        assert call in calls
+    assert {point.when for point in points} == {"before", "after"}
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_death_anywhere(backend: str, mode: str, points: list[Point], tmp_path: Path) -> None:
+    harness = KillPoints(backend=f"tests.killpoints.actors:{backend}", folder=tmp_path)
+    mine = points if mode == "retry" else [point for point in points if point.step not in ("delete", "report")]
+    # Another share for each backend and mode, so that together they come to most points.
+    shift = (BACKENDS.index(backend) * len(MODES) + MODES.index(mode)) * 7 % len(mine)
+    harness.run_all(mode, spread([*mine[shift:], *mine[:shift]], most=SHARE))
+    print(f"\n{backend}, {mode}: {harness.cases} cases, {len(harness.missed)} points not come to")
+    assert harness.cases >= min(SHARE, len(mine))
+    assert len(harness.missed) <= harness.cases // 4, harness.missed
+
+
+@pytest.mark.timeout(1500)
+def test_two_deaths_in_one_run(points: list[Point], tmp_path: Path) -> None:
+    """Pairs, drawn with a fixed seed: the retry dies too, or a later step does."""
+    harness = KillPoints(backend="tests.killpoints.actors:ForgetsNames", folder=tmp_path)
+    draw = random.Random(SEED)
+    for _ in range(PAIRS):
+        first, second = sorted(draw.sample(points, 2), key=points.index)
+        harness.retry(first, second)
+    print(f"\n{harness.cases} pairs, seed {SEED}")
+
+
+# ---------------------------------------------------------------- the harness can fail
+
+
+def forgets_to_look_after_create(step: str) -> None:
+    """The bug: create does not look at closing.json after its call."""
+    if step == "create":
+        RunDir.closing = lambda self: None  # type: ignore[method-assign]
+
+
+def writes_the_receipt_before_the_last_listing(step: str) -> None:
+    """The bug: delete believes that what it has asked for has happened."""
+    if step == "delete":
+        looks: list[int] = []
+        present = Run._present
+
+        def only_once(run: Run) -> object:
+            looks.append(1)
+            return present(run) if len(looks) == 1 else {}
+
+        Run._present = only_once  # type: ignore[method-assign, assignment]
+
+
+def starts_a_new_attempt_for_each_try(step: str) -> None:
+    """The bug: a retry does not join the attempt that runs."""
+    if step == "job":
+        RunDir.last_attempt = lambda self, job: 0  # type: ignore[method-assign]
+
+
+def test_a_missing_look_after_create_is_caught(points: list[Point], tmp_path: Path) -> None:
+    harness = KillPoints(
+        backend="tests.killpoints.actors:ForgetsNames", folder=tmp_path, sabotage=forgets_to_look_after_create
+    )
+    before_the_call = next(point for point in points if (point.call, point.when) == ("backend.create", "before"))
+    with pytest.raises(Violation, match="clusters left beside a receipt"):
+        harness.orphan(before_the_call, "receipt")
+
+
+def test_a_receipt_before_the_last_listing_is_caught(points: list[Point], tmp_path: Path) -> None:
+    harness = KillPoints(
+        backend="tests.killpoints.actors:DeletesSlowly",
+        folder=tmp_path,
+        sabotage=writes_the_receipt_before_the_last_listing,
+    )
+    with pytest.raises(Violation, match="clusters left beside a receipt"):
+        harness.teardown(_first(points, "job"))
+
+
+def test_a_retry_that_does_not_join_is_caught(points: list[Point], tmp_path: Path) -> None:
+    harness = KillPoints(
+        backend="tests.killpoints.actors:StandInDriver", folder=tmp_path, sabotage=starts_a_new_attempt_for_each_try
+    )
+    with pytest.raises(Violation):
+        harness.retry(_first(points, "job"))
+
+
+def _first(points: list[Point], step: str) -> Point:
+    return next(point for point in points if point.step == step)
