@@ -30,7 +30,7 @@ class Series:
     kind: Literal["area", "line", "step", "limit"] = "line"
 
 
-def numbers(samples: Sequence[Mapping[str, object]], keys: Sequence[str]) -> list[dict[str, float]]:
+def numbers(samples: Sequence[object], keys: Sequence[str]) -> list[dict[str, float]]:
     """The samples with a time, in its order, thinned to `MAX_POINTS`; what is no finite number is absent."""
     found = []
     for sample in samples:
@@ -65,7 +65,7 @@ def _merged(rows: Sequence[Mapping[str, float]], keys: Sequence[str]) -> dict[st
 def chart(
     *,
     title: str,
-    samples: Sequence[Mapping[str, object]],
+    samples: Sequence[object],
     series: Sequence[Series],
     text: Callable[[float], str],
     whole: bool = False,

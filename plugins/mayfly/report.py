@@ -243,7 +243,7 @@ def render_report(
     receipt: Receipt | None,
     verdict: str,
     problems: Sequence[str] = (),
-    metrics: Mapping[str, Sequence[Mapping[str, object]]] | None = None,
+    metrics: Mapping[str, Sequence[object]] | None = None,
     links: Mapping[str, str] | None = None,
     states: Mapping[str, str] | None = None,
 ) -> str:

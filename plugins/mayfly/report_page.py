@@ -63,7 +63,7 @@ def render_page(
     receipt: Receipt | None,
     verdict: str,
     problems: Sequence[str],
-    metrics: Mapping[str, Sequence[Mapping[str, object]]],
+    metrics: Mapping[str, Sequence[object]],
     links: Mapping[str, str],
     states: Mapping[str, str],
 ) -> str:
@@ -211,7 +211,7 @@ def _proven(receipt: Receipt) -> tuple[Row, ...]:
 # ---------------------------------------------------------------- attempts
 
 
-def _attempt(plan: Plan, record: Record, samples: Sequence[Mapping[str, object]], links: Mapping[str, str]) -> Attempt:
+def _attempt(plan: Plan, record: Record, samples: Sequence[object], links: Mapping[str, str]) -> Attempt:
     key = f"{record.job}/{record.attempt}"
     peaks, tasks = record.peaks, record.tasks
     phases = in_order({name: max(0.0, seconds) for name, seconds in record.phases.items()})
@@ -243,7 +243,7 @@ def _attempt(plan: Plan, record: Record, samples: Sequence[Mapping[str, object]]
     )
 
 
-def _without_record(plan: Plan, key: str, samples: Sequence[Mapping[str, object]], links: Mapping[str, str]) -> Attempt:
+def _without_record(plan: Plan, key: str, samples: Sequence[object], links: Mapping[str, str]) -> Attempt:
     job, _, number = key.rpartition("/")
     drawn = _charts(plan, samples)
     return Attempt(
@@ -263,18 +263,18 @@ def _without_record(plan: Plan, key: str, samples: Sequence[Mapping[str, object]
     )
 
 
-def _why_no_charts(samples: Sequence[Mapping[str, object]]) -> str:
+def _why_no_charts(samples: Sequence[object]) -> str:
     if samples:
         return "Too short to plot: fewer than two measurements were taken."
     return "No measurements were found, so there is nothing to plot; the numbers above come from the record."
 
 
-def _charts(plan: Plan, samples: Sequence[Mapping[str, object]]) -> tuple[Markup, ...]:
+def _charts(plan: Plan, samples: Sequence[object]) -> tuple[Markup, ...]:
     cores = plan.workers.cores
     rows = [
         {**sample, "cores": cores * workers, "planned": plan.workers.maximum}
         for sample in samples
-        if isinstance(workers := sample.get("workers", 0), int)
+        if isinstance(sample, Mapping) and isinstance(workers := sample.get("workers", 0), int)
     ]
     found = [
         charts.chart(

@@ -425,6 +425,7 @@ def test_odd_samples_are_left_out() -> None:
     ]
     assert numbers(odd, ["memory"]) == [{"t": 1.0}, {"t": 2.0}]
     assert "Too short" in page(metrics={"run_job/1": odd[:5]})
+    Tree(page(metrics={"run_job/1": odd}))
 
 
 @given(
