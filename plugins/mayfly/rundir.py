@@ -209,7 +209,7 @@ class RunDir:
 
     def calls(self) -> list[tuple[CreateCall, CreateReturn | None]]:
         """All create calls that were announced, oldest first, each with its return if that is known."""
-        found = []
+        found: list[tuple[CreateCall, CreateReturn | None]] = []
         while (call := self.read(CreateCall, f"calls/{len(found) + 1}.json")) is not None:
             found.append((call, self.read(CreateReturn, f"calls/{len(found) + 1}.done.json")))
         return found
