@@ -134,7 +134,7 @@ def totals(records: Sequence[Record]) -> Totals:
     return Totals(
         peaks=Peaks(
             workers=highest("workers"),
-            memory=highest("memory"),
+            memory=max(highest("memory"), highest("worker_memory")),  # the two were not measured at the same moment
             worker_memory=highest("worker_memory"),
             script_memory=highest("script_memory"),
             host_memory=highest("host_memory"),

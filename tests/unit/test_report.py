@@ -498,3 +498,5 @@ def test_totals_add_what_adds_up_and_keep_the_highest_of_the_rest() -> None:
     assert both.phases["run"] == 30
     assert both.seconds == 40
     assert totals([]).peaks == Peaks()
+    odd = totals([record(peaks=Peaks(memory=900, worker_memory=930))]).peaks
+    assert (odd.memory, odd.worker_memory) == (930, 930), "all workers use no less than the largest"
