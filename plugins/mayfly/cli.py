@@ -7,6 +7,7 @@ running (deletion is not proven, or `reap --dry-run` found leaks); 128 + n ended
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """The console script; returns the exit code."""
     options = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what a job prints must not end the run that prints it
     try:
         return int(options.command(options))
     except MayflyError as error:
@@ -34,8 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("mayfly: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `mayfly ls | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        _let_go_of_closed_pipes()
 
 
 def parser() -> argparse.ArgumentParser:
@@ -127,7 +132,9 @@ def plan(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from mayfly.runner import Interrupted, JobRun, new_run_id
+    from mayfly.identity import new_run_id
+    from mayfly.interrupts import Interrupted
+    from mayfly.runner import JobRun
     from mayfly.terminal import Terminal
 
     job_run = JobRun(
@@ -203,6 +210,14 @@ def _day(text: str) -> str:
 
 def _today() -> str:
     return datetime.now(UTC).date().isoformat()
+
+
+def _let_go_of_closed_pipes() -> None:
+    """Python flushes at exit, and would complain there."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Version(argparse.Action):

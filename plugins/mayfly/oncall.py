@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 
 from mayfly.backends.base import open_backend
 from mayfly.contract import FrozenTarget, Receipt, to_json
-from mayfly.errors import BackendUnavailable, InputError, MayflyError, StoreUnavailable
+from mayfly.errors import BackendUnavailable, DeadlinePassed, InputError, MayflyError, StoreUnavailable
 from mayfly.generation import State
-from mayfly.inventory import Listed, end_leak, find_run, leaks, list_runs
+from mayfly.inventory import Leak, Listed, end_leak, find_run, leaks, list_runs
 from mayfly.lifecycle import Handle, Run
 from mayfly.progress import progress_line
 from mayfly.project import Project
@@ -26,9 +27,15 @@ def listing(project: Project, target_name: str | None, *, closed: int, as_json: 
     """All runs and clusters that are not closed, and the newest `closed` that are."""
     now = time.time()
     rows: list[tuple[float, tuple[str, ...]]] = []
-    hidden = 0
+    hidden = silent = 0
     for target in _targets(project, target_name):
-        for item in list_runs(target):
+        try:
+            found = list_runs(target)
+        except MayflyError as error:  # one place without an answer must not hide the others
+            print(f"target {target.name}: {error}", file=sys.stderr)
+            silent += 1
+            continue
+        for item in found:
             if as_json:
                 print(json.dumps(_as_json(item, target)))
                 continue
@@ -39,7 +46,7 @@ def listing(project: Project, target_name: str | None, *, closed: int, as_json: 
                     continue
             rows.append((item.plan.created_at if item.plan else now, _row(item, target, now)))
     if as_json:
-        return OK
+        return FAILED if silent else OK
     if rows:
         rows.sort(key=lambda row: -row[0])
         print(table([cells for _, cells in rows], head=("RUN", "JOB", "TARGET", "STATE", "CLUSTER", "AGE", "")))
@@ -125,27 +132,35 @@ def reap_targets(project: Project, target_name: str | None, *, dry_run: bool) ->
     terminal = Terminal()
     found = left = 0
     for target in _targets(project, target_name):
-        backend = open_backend(target)
-        for leak in leaks(target):
-            found += 1
-            if dry_run:
-                terminal.line(f"{leak.name} ({target.name}): {leak.reason}; would be ended")
-                left += 1
-                continue
-            terminal.line(f"{leak.name} ({target.name}): {leak.reason}; ending it")
-            try:
-                deadline = time.monotonic() + (leak.run.plan.limits.delete if leak.run else 60.0)
-                while not end_leak(leak, backend, by=_by("reap")) and leak.run is not None:
-                    if time.monotonic() > deadline:
-                        raise MayflyError("its deletion takes too long; run `mayfly reap` again")
-                    time.sleep(_POLL_SECONDS)
-                terminal.line(f"{leak.name} ({target.name}): ended")
-            except MayflyError as error:
-                left += 1
-                terminal.warn(f"{leak.name} ({target.name}): {error}")
-    if not found:
+        try:
+            for leak in leaks(target):
+                found += 1
+                left += not _reaped(leak, target, terminal, dry_run=dry_run)
+        except MayflyError as error:
+            left += 1
+            terminal.warn(f"target {target.name}: {error}")
+    if not found and not left:
         terminal.line("nothing to reap")
     return STILL_THERE if left else OK
+
+
+def _reaped(leak: Leak, target: FrozenTarget, terminal: Terminal, *, dry_run: bool) -> bool:
+    about = f"{leak.name} ({target.name})"
+    terminal.line(f"{about}: {leak.reason}; {'would be ended' if dry_run else 'ending it'}")
+    if dry_run:
+        return False
+    try:
+        backend = open_backend(leak.run.plan.target if leak.run else target)
+        deadline = time.monotonic() + (leak.run.plan.limits.delete if leak.run else _POLL_SECONDS)
+        while not end_leak(leak, backend, by=_by("reap")) and leak.run is not None:
+            if time.monotonic() > deadline:
+                raise DeadlinePassed("its deletion takes too long; run `mayfly reap` again")
+            time.sleep(_POLL_SECONDS)
+    except MayflyError as error:
+        terminal.warn(f"{about}: {error}")
+        return False
+    terminal.line(f"{about}: ended")
+    return True
 
 
 def find(project: Project, target_name: str | None, given: str) -> Run:

@@ -8,22 +8,19 @@ goes stale, and `mayfly delete` or `mayfly reap` writes the receipt.
 from __future__ import annotations
 
 import os
-import secrets
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from mayfly.arguments import parse_params, render_args
 from mayfly.backends.base import open_backend
-from mayfly.backends.local import state_folder
 from mayfly.bundle import make_bundle
-from mayfly.contract import FrozenTarget, Identity, Plan
+from mayfly.contract import FrozenTarget, Plan
 from mayfly.errors import DeadlinePassed, InputError, JobFailed, MayflyError, NotProven
+from mayfly.identity import cli_identity, require_state_folder
+from mayfly.interrupts import Abandoned, Interrupted, Interrupts
 from mayfly.lifecycle import JobRequest, Poll, Run
 from mayfly.plan import make_plan
 from mayfly.planning import plan_step
@@ -31,56 +28,11 @@ from mayfly.project import Project
 from mayfly.spec import JobSpec
 from mayfly.terminal import Terminal
 
-GROUP = "cluster"
 JOB_KEY = "run_job"
 SUCCESS, FAILED_RUN, BAD_INPUT, NOT_DELETED = 0, 1, 2, 3
 """Exit codes; an interrupted run ends with 128 + the signal's number, as shells know it."""
 _PATIENCE_SECONDS = 60.0
 """How long one step may go without an answer from store or backend before it counts as failed."""
-
-
-class Interrupted(BaseException):
-    """The user asked for an end; the teardown follows. No Exception: nothing may swallow it."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
-
-
-class Abandoned(BaseException):
-    """The user asked twice."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(signal.Signals(number).name)
-
-
-@dataclass
-class Interrupts:
-    """Turns signals into a wish that is looked at between two pokes: no step is cut in half."""
-
-    asked: int = 0
-    obeyed: bool = False
-
-    def note(self, number: int, _frame: object) -> None:
-        if self.asked:
-            raise Abandoned(number)
-        self.asked = number
-
-    def obey(self) -> None:
-        if self.asked and not self.obeyed:
-            self.obeyed = True
-            raise Interrupted(self.asked)
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        before = {number: signal.signal(number, self.note) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass
@@ -117,16 +69,8 @@ class JobRun:
             )
             run = Run.open(handle)
             self.states["plan"] = "success"
-            failure: BaseException | None = None
             try:
-                try:
-                    args = render_args(job, plan=run.plan, params=params, run_date=self.run_date)
-                    self.step("create_cluster", run, lambda: run.create(self.by))
-                    self.work(run, JobRequest(key=JOB_KEY, script=job.script, args=args), tries=1 + job.retries)
-                except (MayflyError, Interrupted) as error:
-                    failure = error
-                    self.explain(failure, run)
-                return self.teardown(run, failure)
+                return self.teardown(run, self.from_create_to_end(run, job, params))
             except Abandoned as error:
                 self.terminal.progress("")
                 self.terminal.warn(
@@ -134,6 +78,23 @@ class JobRun:
                     f"{target.timing.lease_ttl_inline:.0f} s; then run: mayfly delete {run.plan.name}"
                 )
                 return 128 + error.number
+
+    def from_create_to_end(self, run: Run, job: JobSpec, params: Mapping[str, Any]) -> BaseException | None:
+        """Make the cluster and run the job; what went wrong, if something did."""
+        try:
+            args = render_args(job, plan=run.plan, params=params, run_date=self.run_date)
+            self.step("create_cluster", run, lambda: run.create(self.by))
+            self.work(run, JobRequest(key=JOB_KEY, script=job.script, args=args), tries=1 + job.retries)
+            return None
+        except (MayflyError, Interrupted) as error:
+            self.explain(error, run)
+            return error
+        except Abandoned:
+            raise
+        except BaseException as error:
+            # Nothing that was not foreseen, in Mayfly or below it, may leave a cluster either.
+            self.teardown(run, error)
+            raise
 
     @property
     def by(self) -> str:
@@ -236,45 +197,3 @@ def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> Plan:
         owner="preview",
         attempts=1 + job.retries,
     )
-
-
-def cli_identity(*, dag_id: str, run_id: str) -> Identity:
-    """Who runs here: MAYFLY_INSTALLATION, else an id made once in the user's state folder."""
-    return Identity(installation=installation_id(), dag_id=dag_id, run_id=run_id, group=GROUP)
-
-
-def installation_id(environment: Mapping[str, str] = os.environ) -> str:
-    given = environment.get("MAYFLY_INSTALLATION")
-    if given:
-        return given
-    path = require_state_folder() / "installation"
-    if not path.exists():
-        beside = path.with_name(f".installation-{os.getpid()}")
-        beside.write_text(f"cli-{secrets.token_hex(6)}\n")
-        try:
-            os.link(beside, path)  # the first of two wins, and both read the same
-        except FileExistsError:
-            pass
-        finally:
-            beside.unlink()
-    return path.read_text().strip()
-
-
-def require_state_folder() -> Path:
-    """Said before anything is planned: without it neither this machine's id nor a local cluster can be written down."""
-    folder = state_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise InputError(
-            f"cannot write {folder}; let MAYFLY_STATE_DIR name a folder on this machine that can be written"
-        )
-    return folder
-
-
-def new_run_id() -> str:
-    """Unique, and readable in lists."""
-    return f"cli__{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}_{secrets.token_hex(2)}"

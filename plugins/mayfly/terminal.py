@@ -19,17 +19,18 @@ class Terminal:
         self.out, self.live = out or sys.stdout, live or sys.stderr
         self.quiet = quiet
         self.overwrites = self.live.isatty()
+        self._gone: list[TextIO] = []
         self._shown = ""
         self._printed_at = float("-inf")
 
     def line(self, text: str = "") -> None:
         self._erase()
-        print(text, file=self.out, flush=True)
+        self._write(text + "\n", self.out)
         self._draw()
 
     def warn(self, text: str) -> None:
         self._erase()
-        print(text, file=self.live, flush=True)
+        self._write(text + "\n", self.live)
         self._draw()
 
     def progress(self, text: str) -> None:
@@ -42,16 +43,26 @@ class Terminal:
             self._draw()
         elif text and time.monotonic() - self._printed_at >= _PLAIN_SECONDS:
             self._printed_at = time.monotonic()
-            print(text, file=self.live, flush=True)
+            self._write(text + "\n", self.live)
+
+    def _write(self, text: str, stream: TextIO) -> None:
+        """A reader that has gone (`| head`, a closed terminal) must not keep a run from its teardown."""
+        if stream in self._gone:
+            return
+        try:
+            stream.write(text)
+            stream.flush()
+        except OSError:
+            self._gone.append(stream)
 
     def _erase(self) -> None:
         if self._shown and self.overwrites:
-            print("\r\x1b[K", end="", file=self.live, flush=True)
+            self._write("\r\x1b[K", self.live)
 
     def _draw(self) -> None:
         if self._shown and self.overwrites:
             width = max(20, shutil.get_terminal_size().columns - 1)
-            print(self._shown[:width], end="", file=self.live, flush=True)
+            self._write(self._shown[:width], self.live)
 
 
 def table(rows: Iterable[Sequence[str]], *, head: Sequence[str]) -> str:

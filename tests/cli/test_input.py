@@ -81,17 +81,12 @@ def test_plan_shows_all_and_makes_nothing(cli: Cli) -> None:
     assert not cli.runs()
 
 
-def test_a_closed_pipe_is_no_error(cli: Cli) -> None:
-    done = subprocess.run(
-        f"'{sys.executable}' -m mayfly.cli --help | true; exit ${{PIPESTATUS[0]}}",
-        shell=True,
-        executable="/bin/bash",
-        env=cli.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert "Traceback" not in done.stderr
+def test_one_silent_target_does_not_hide_the_others(cli: Cli) -> None:
+    targets = cli.home / "config" / "targets.yaml"
+    targets.write_text(targets.read_text() + "  broken: {backend: local, staging: 'nowhere://x'}\n")
+    done = cli("ls")
+    assert done.returncode == 1
+    assert "target broken:" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_the_help_names_commands_and_exit_codes(cli: Cli) -> None:

@@ -105,6 +105,23 @@ def test_progress_is_live_on_a_terminal(cli: Cli) -> None:
     assert b"1/1 workers" in seen
 
 
+def test_a_reader_that_goes_does_not_keep_the_run_from_its_end(cli: Cli) -> None:
+    cli.add_job("waits", WAITS, "args: ['1']\n")
+    done = subprocess.run(
+        f"'{sys.executable}' -m mayfly.cli run waits | head -1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stderr
+    assert "Broken" not in done.stderr
+    assert cli.receipt().rule.startswith("deleted")
+
+
 # ---------------------------------------------------------------- interrupted
 
 
