@@ -127,7 +127,9 @@ def test_job_fails(live: Live) -> None:
     rundir = live.only(run)
     assert rundir.last_attempt("run_job") == 1
     assert live.receipt(rundir) and live.none_left(rundir)
-    assert "invalid literal for int()" in run.log("run_job", run.tries("run_job")), "a failed task's log ends with the reason"
+    assert "invalid literal for int()" in run.log("run_job", run.tries("run_job")), (
+        "a failed task's log ends with the reason"
+    )
 
 
 def test_create_fails(live: Live) -> None:

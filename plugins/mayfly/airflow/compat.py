@@ -17,4 +17,9 @@ else:
         AirflowSkipException,
     )
 
-__all__ = ["AirflowException", "AirflowFailException", "AirflowRescheduleException", "AirflowSkipException"]
+try:
+    from airflow.sdk.configuration import conf
+except ImportError:
+    from airflow.configuration import conf
+
+__all__ = ["AirflowException", "AirflowFailException", "AirflowRescheduleException", "AirflowSkipException", "conf"]

@@ -187,8 +187,8 @@ class RunJobOperator(ClusterOperator):
     """Run one script on the cluster; a try joins an attempt that is still running.
 
     Airflow's tries are not the job's attempts. A poke's process can be lost while the job goes on (a worker that is
-    evicted; a rescheduled task that Airflow takes for killed when it was queued again before the executor's word about
-    the last poke was read), so Airflow gets `SPARE_TRIES` more, and `attempts` is counted in the run directory.
+    evicted; a rescheduled task that Airflow takes for killed, see `waiting.shortest_pause`), so Airflow gets
+    `SPARE_TRIES` more, and `attempts` is counted in the run directory.
     """
 
     template_fields: Sequence[str] = ("target", "args")

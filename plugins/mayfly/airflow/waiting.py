@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mayfly.airflow.compat import AirflowException, AirflowFailException, AirflowRescheduleException
+from mayfly.airflow.compat import AirflowException, AirflowFailException, AirflowRescheduleException, conf
 from mayfly.contract import Timing
 from mayfly.errors import BackendUnavailable, MayflyError, StoreUnavailable
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 POKE_SECONDS = 2.0
 """What one poke costs beside its interval: the task's process starts and ends (measured 1.5-3 s)."""
+
+SCHEDULER_SECONDS = 3.0
+"""How long a scheduler may need to hear that a task's process has ended."""
 
 log = logging.getLogger("airflow.task.mayfly")
 
@@ -58,7 +61,8 @@ def wait(
                 return poll.result
         used = timing() or Timing()
         if not is_inline(context):
-            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=interval(used, pokes=count)))
+            pause = max(interval(used, pokes=count), shortest_pause())
+            raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=pause))
         count += 1
         time.sleep(used.poll_inline)
 
@@ -77,6 +81,15 @@ def interval(timing: Timing, *, pokes: int) -> float:
     nothing needs to be asked or remembered (rescheduling clears a task's own XComs)."""
     now = age(timing, pokes=pokes)
     return next((pause for until, pause in timing.poll if now < until), timing.poll[-1][1])
+
+
+def shortest_pause() -> float:
+    """Seconds below which Airflow loses a rescheduled task.
+
+    A supervisor often notices the end of its task only at its next heartbeat (5 s by default). A task that the
+    scheduler has queued again before it hears of that end is taken for killed, and failed (measured on both versions).
+    """
+    return float(conf.getfloat("workers", "min_heartbeat_interval", fallback=5.0)) + SCHEDULER_SECONDS
 
 
 def age(timing: Timing, *, pokes: int, inline: bool = False) -> float:
