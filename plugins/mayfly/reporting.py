@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mayfly.contract import Record
+from mayfly.contract import Receipt, Record
 from mayfly.lifecycle import Run
 from mayfly.report import Verdict, render_report, render_text, verdict
 from mayfly.rundir import AttemptDir
@@ -15,19 +15,12 @@ PAGE = "report.html"
 _AT_THE_END = ("dask-report.html", "driver.log")
 
 
-def text_report(run: Run, *, states: Mapping[str, str] | None = None, may_skip: Collection[str] = ()) -> str:
+def text_report(run: Run) -> str:
     """The run in a few lines, as far as it has come; nothing is written."""
     records, receipt = run.records(), run.dir.receipt()
-    judged = verdict(plan=run.plan, states=states or {}, receipt=receipt, records=records, may_skip=may_skip)
-    there = run.store.get(f"{run.dir.root}/{PAGE}") is not None
-    return render_text(
-        plan=run.plan,
-        records=records,
-        receipt=receipt,
-        verdict=judged.word,
-        problems=judged.problems,
-        report=page_address(run) if there else "",
-    )
+    still_open = receipt is None and run.dir.closing() is None
+    judged = verdict(plan=run.plan, states={}, receipt=receipt, records=records, still_open=still_open)
+    return _text(run, judged, records=records, receipt=receipt)
 
 
 def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[str] = ()) -> tuple[Verdict, str]:
@@ -45,7 +38,19 @@ def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[st
         states=states,
     )
     run.store.put(f"{run.dir.root}/{PAGE}", page.encode())
-    return judged, text_report(run, states=states, may_skip=may_skip)
+    return judged, _text(run, judged, records=records, receipt=receipt)
+
+
+def _text(run: Run, judged: Verdict, *, records: Sequence[Record], receipt: Receipt | None) -> str:
+    there = run.store.get(f"{run.dir.root}/{PAGE}") is not None
+    return render_text(
+        plan=run.plan,
+        records=records,
+        receipt=receipt,
+        verdict=judged.word,
+        problems=judged.problems,
+        report=page_address(run) if there else "",
+    )
 
 
 def page_address(run: Run) -> str:
