@@ -6,17 +6,29 @@ The addresses are relative to the UI and lead to the pages of `mayfly.airflow.pa
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from airflow.sdk import BaseOperatorLink
 
-PREFIX = "/mayfly"
+from mayfly.airflow.compat import conf
+
+MOUNT = "/mayfly"
+"""Where the pages are, below the UI's own address."""
+
+
+def _prefix() -> str:
+    """With the path of `[api] base_url`: an Airflow may live at https://example.com/airflow/."""
+    return urlsplit(conf.get("api", "base_url", fallback="")).path.rstrip("/") + MOUNT
+
+
+RUN_PAGE = _prefix() + "/run/{DAG_ID}/{RUN_ID}"
+"""Airflow's UI fills this in. Version 3.1 does not encode the run id, so it comes last."""
 
 
 def page(kind: str, *, dag_id: str, group: str, map_index: int, run_id: str) -> str:
     """Address of a run's page. The run id comes last and whole: it may hold any character but has no fixed form."""
     parts = (dag_id, group, str(map_index), run_id)
-    return f"{PREFIX}/{kind}/" + "/".join(quote(part, safe="") for part in parts)
+    return f"{_prefix()}/{kind}/" + "/".join(quote(part, safe="") for part in parts)
 
 
 class _PageLink(BaseOperatorLink):
