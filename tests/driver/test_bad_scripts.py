@@ -67,7 +67,8 @@ for fd in range(256):
         os.close(fd)
     except OSError:
         pass
-os.execve(sys.executable, ["innocent", "-c", f"import os, time; open({path!r}, 'w').write(str(os.getpid())); time.sleep(300)"], {})
+code = f"import os, time; open({path!r}, 'w').write(str(os.getpid())); time.sleep(300)"
+os.execve(sys.executable, ["innocent", "-c", code], {})
 """
 
 

@@ -259,7 +259,12 @@ if "mayfly.driver.host" in " ".join(sys.orig_argv):
 class Thing:
     pass
 """
-    script = "from dask.distributed import Client\nimport bomb, dask\nc = Client()\nprint(dask.delayed(bomb.Thing)().compute())"
+    script = """
+from dask.distributed import Client
+import bomb, dask
+client = Client()
+print(dask.delayed(bomb.Thing)().compute())
+"""
     drive = driving.run({"job.py": script, "bomb.py": module})
     record = drive.record()
     assert record.failure is not None

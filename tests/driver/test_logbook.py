@@ -91,7 +91,7 @@ def test_100_mb_of_output_stay_bounded_everywhere(tmp_path: Path) -> None:
     assert whole.startswith(b"first\n")
     assert whole.endswith(b"last\n")
     assert b"bytes left out here" in whole
-    assert sum(len(line) for line in log.tails["script"]) < 1 << 20
+    assert sum(len(line) for line in log.tail("script")) < 1 << 20
 
 
 def test_a_store_without_room_costs_live_log_only(tmp_path: Path) -> None:

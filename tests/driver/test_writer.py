@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
-
 from mayfly.driver.writer import Write, Writer
 from mayfly.errors import StoreUnavailable
 from mayfly.rundir import FileStore

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ class Evidence:
     """Cores of the busiest process, over the stall watch's longer window."""
     peaks: Peaks = field(default_factory=Peaks)
     workers_lost: int = 0
-    worker_exits: list[str] = field(default_factory=list)
+    worker_exits: deque[str] = field(default_factory=lambda: deque(maxlen=50))
     seq: int = 0
 
     @property

@@ -30,7 +30,7 @@ LOG_BYTES = 1 << 20
 
 
 class Host:
-    """One host process. `settings` is host.json, see `Supervisor._start_host`."""
+    """One host process. `settings` is host.json, see `Children.start_host`."""
 
     def __init__(self, settings: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         self.settings, self._writer = settings, writer
@@ -82,7 +82,8 @@ class Host:
         host = self
 
         class Losses(SchedulerPlugin):  # type: ignore[misc]
-            expected: set[str] = set()
+            def __init__(self) -> None:
+                self.expected: set[str] = set()
 
             def restart(self, scheduler: Any) -> None:
                 self.expected = set(scheduler.workers)

@@ -46,7 +46,7 @@ class Logbook:
         self._shown = 0
         self._number = 0
         self._cut_at = time.monotonic()
-        self.tails: dict[str, deque[str]] = {}
+        self._tails: dict[str, deque[str]] = {}
         self.bytes_by_source: dict[str, int] = {}
 
     def add(self, source: str, block: bytes, *, prefix: str = "") -> None:
@@ -58,8 +58,8 @@ class Logbook:
         if prefix:
             mark = prefix.encode()
             data = b"".join(mark + line for line in data.splitlines(keepends=True))
-        tail = self.tails.setdefault(source, deque(maxlen=TAIL_LINES))
-        tail.extend(data[-LONGEST_LINE:].decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+        tail = self._tails.setdefault(source, deque(maxlen=TAIL_LINES))
+        tail.extend(data[-LONGEST_LINE:].decode("utf-8", "replace").removesuffix("\n").split("\n")[-TAIL_LINES:])
         self._whole.write(data)
         self._pending += data
         live = SEGMENT_BYTES if self._shown < LIVE_BYTES else LIVE_TAIL_BYTES
@@ -71,6 +71,10 @@ class Logbook:
     def say(self, text: str) -> None:
         """A line of the driver's own."""
         self.add("mayfly", text.encode(), prefix="[mayfly] ")
+
+    def tail(self, source: str) -> tuple[str, ...]:
+        """The last lines of one source, with their prefix."""
+        return tuple(self._tails.get(source, ()))
 
     def tick(self) -> None:
         """Close the segment when its time has come."""

@@ -57,7 +57,7 @@ def tasks(scheduler: Any) -> dict[str, int]:
         running = now.get("processing", 0)
         interrupted = max(0, entered.get("processing", 0) - done - entered.get("erred", 0) - running)
         again = max(entered.get("waiting", 0) - _created(prefix) - interrupted, 0)
-        total["done"] += done
+        total["done"] += int(done)
         total["running"] += running
         total["waiting"] += now.get("waiting", 0) + now.get("queued", 0) + now.get("no-worker", 0)
         total["failed"] += entered.get("erred", 0)
@@ -67,13 +67,14 @@ def tasks(scheduler: Any) -> dict[str, int]:
 
 def _created(prefix: Any) -> int:
     """Tasks of this prefix ever made: those forgotten and those still known."""
-    alive = sum(count for state, count in prefix.states.items() if state != "forgotten")
+    alive: int = sum(count for state, count in prefix.states.items() if state != "forgotten")
     return int(prefix.state_counts.get("forgotten", 0)) + alive
 
 
 def biggest(scheduler: Any) -> str:
     """The prefix with the most unfinished tasks, e.g. "read_csv 12/40"; empty when all is done."""
-    best, most = "", 0
+    best = ""
+    most = 0
     for name, prefix in scheduler.task_prefixes.items():
         unfinished = sum(prefix.states.get(state, 0) for state in _UNFINISHED)
         if unfinished > most:
@@ -83,4 +84,5 @@ def biggest(scheduler: Any) -> str:
 
 
 def _transfers(metrics: dict[str, Any]) -> int:
-    return sum(int(metrics.get(key, 0)) for key in ("incoming_count_total", "outgoing_count_total", "incoming_bytes"))
+    keys = ("incoming_count_total", "outgoing_count_total", "incoming_bytes")
+    return sum(int(metrics.get(key, 0)) for key in keys)

@@ -43,7 +43,7 @@ def _prctl(option: int, value: int) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """One look at a set of processes: resident bytes in all and of the largest, seconds of CPU so far per (pid, start time)."""
+    """One look at a set of processes: resident bytes in all and of the largest, CPU seconds per (pid, start time)."""
 
     memory: int
     largest: int

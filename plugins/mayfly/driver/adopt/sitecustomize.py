@@ -1,8 +1,8 @@
 """On the path of the user's script only: scripts that would start a cluster of their own get the run's.
 
-`Client(n_workers=4)`, `Client(processes=False)`, `LocalCluster(...)`, `client.shutdown()` are what tutorials and laptops
-say. Nothing is imported here: two modules of `distributed` are changed when, and if, the script imports them. Each
-adoption says one line. An explicit address is left alone, and `adopt: false` in job.yaml turns all this off.
+`Client(n_workers=4)`, `Client(processes=False)`, `LocalCluster(...)`, `client.shutdown()` are what tutorials say.
+Nothing is imported here: two modules of `distributed` are changed when, and if, the script imports them. Each adoption
+says one line. An explicit address is left alone, and `adopt: false` in job.yaml turns all this off.
 
 It also makes the script show its call stacks on SIGUSR1, and end when the supervisor ends.
 """
