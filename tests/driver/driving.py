@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -135,9 +135,11 @@ class Driving:
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
         before: Callable[[AttemptDir], None] | None = None,
+        through: Sequence[str] = (),
         **order: Any,
     ) -> Drive:
-        """Write `files` as the job's folder and start a driver for `script`."""
+        """Write `files` as the job's folder and start a driver for `script`; `through` = arguments that make the
+        interpreter do something first."""
         folder = self.folder / f"drive-{len(self.drives)}"
         job, scratch, staging = folder / "code" / "job", folder / "scratch", folder / "staging"
         for path in (job, scratch, staging):
@@ -165,7 +167,7 @@ class Driving:
         }
         with (folder / "driver.out").open("ab") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mayfly.driver", attempt.rundir.url, "run_job", "1"],
+                [sys.executable, *through, "-m", "mayfly.driver", attempt.rundir.url, "run_job", "1"],
                 cwd=scratch,
                 env=variables,
                 stdin=subprocess.DEVNULL,

@@ -277,3 +277,18 @@ def test_client_shutdown_at_the_end_is_a_success_either_way(driving: Driving, ad
     drive = driving.run({"job.py": script}, adopt=adopt)
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
     assert ("[mayfly] client.shutdown()" in drive.log()) is adopt
+
+
+NO_FOLDER = """
+import os, sys
+os.mkdir("gone")
+os.chdir("gone")
+os.rmdir("../gone")
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_no_scratch_space_leaves_a_record_too(driving: Driving) -> None:
+    record = driving.run({"job.py": SLEEPS}, through=("-c", NO_FOLDER)).record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.START_FAILED

@@ -104,6 +104,8 @@ class Loop:
 
 def reap_orphans(own: set[int]) -> None:
     """Collect ended descendants that were left to us; `own` children are collected by their `Popen`."""
+    if not hasattr(os, "waitid"):  # macOS: no subreaper either, so there are no orphans of ours
+        return
     while True:
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -49,7 +49,8 @@ if _SETTINGS:
 def dask_setup(worker: Any) -> None:
     """Output of this process, also of C code and of children, goes to the supervisor as `[worker 3] ...`.
 
-    A socket and not a pipe of our own: what was written before a sudden death is still read."""
+    A socket and not a pipe of our own: what was written before a sudden death is still read. A launcher whose workers
+    are on other machines leaves `output` out; their output is kept by what started them."""
     address = _SETTINGS.get("output")
     if not address:
         return

@@ -210,7 +210,7 @@ class Supervisor:
     def _stop_host(self) -> None:
         children = self.children
         children.quiet = True
-        if children.host_lives:
+        if children.host_lives and "ready" in children.answers:  # before that it does not listen
             children.tell("stop")
             self._wait(lambda: not children.host_lives, timeout=4, watched=False)
         tree.end_all(grace=0)
@@ -342,6 +342,9 @@ class Supervisor:
     def _host_died(self) -> None:
         """The script may notice by itself and end well (it needed no scheduler any more): a moment for that."""
         children = self.children
+        self._drain()
+        if "failed" in children.answers:  # its last words were still in the line
+            raise Ended("start", children.answers["failed"]["error"])
         detail = f"the host process ended with {children.host.poll() if children.host else None}"
         if self.phase is not Phase.RUN:
             raise Ended("start", f"{detail} in phase {self.phase}")
@@ -395,7 +398,34 @@ def main(arguments: list[str]) -> int:
         print(f"mayfly: {problem}", file=sys.stderr)
         return 2
     tree.become_subreaper()
-    code = Supervisor(attempt, order).run()
+    try:
+        supervisor = Supervisor(attempt, order)
+    except OSError as error:  # no scratch space, no file descriptors
+        print(f"mayfly: {error!r}", file=sys.stderr)
+        _record_no_start(attempt, order, error)
+        return 1
+    code = supervisor.run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the store's threads may hang in a call that never returns
+
+
+def _record_no_start(attempt: AttemptDir, order: JobOrder, error: OSError) -> None:
+    now = Timestamp(time.time())
+    failure = Failure(
+        cls=FailureClass.START_FAILED,
+        evidence=(f"{error!r}",),
+        advice="The driver could not work in its own scratch folder: look at the machine's disk space and limits.",
+        retryable=True,
+    )
+    record = Record(
+        cluster=order.cluster,
+        job=order.job,
+        attempt=order.attempt,
+        outcome=Outcome.FAILED,
+        failure=failure,
+        started_at=now,
+        ended_at=now,
+    )
+    with contextlib.suppress(MayflyError):
+        attempt.create("record.json", record)

@@ -25,8 +25,11 @@ _said: set[str] = set()
 def _say(text: str) -> None:
     if text not in _said and sys.stderr is not None:
         _said.add(text)
-        sys.stderr.write(f"[mayfly] {text}\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"[mayfly] {text}\n")
+            sys.stderr.flush()
+        except (OSError, ValueError):  # the script has closed it
+            pass
 
 
 def _shown(arguments: dict[str, Any]) -> str:
