@@ -12,11 +12,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from airflow_api import Api, Run
 
 from mayfly.airflow.standalone import Stack
 from mayfly.contract import Phase, Plan, Receipt
 from mayfly.rundir import FileStore, RunDir
+from tests.lifecycle.airflow_api import Api, Run
 
 pytestmark = pytest.mark.timeout(600)
 

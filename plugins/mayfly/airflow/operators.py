@@ -19,6 +19,7 @@ from mayfly.airflow import rendering
 from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
+from mayfly.airflow.notify import tell_verdict, telling_failure
 from mayfly.airflow.waiting import fail, is_inline, wait
 from mayfly.errors import InputError, JobFailed, Refused
 
@@ -167,7 +168,8 @@ class PlanOperator(ClusterOperator):
                 max_age=self.max_age,
             )
 
-        handle: Handle = wait(context, step, timing=lambda: None, patience=TEARDOWN_PATIENCE)
+        with telling_failure(self, context, word="failed"):  # report does not run then
+            handle: Handle = wait(context, step, timing=lambda: None, patience=TEARDOWN_PATIENCE)
         return handle.to_json()
 
 
@@ -277,6 +279,8 @@ class ReportOperator(ClusterOperator):
     def execute(self, context: Mapping[str, Any]) -> None:
         states = {name: state or "none" for name, state in self.members.states(context).items() if name != names.REPORT}
         may_skip = frozenset(name for name, job in self.members.jobs.items() if job.may_skip)
-        verdict = self.wait(context, lambda run: run.report(states, may_skip=may_skip), patience=COLLECT_PATIENCE)
+        with telling_failure(self, context, word="not proven"):
+            verdict = self.wait(context, lambda run: run.report(states, may_skip=may_skip), patience=COLLECT_PATIENCE)
+        tell_verdict(self, context, verdict)
         if not verdict.ok:
             raise AirflowFailException("\n".join(["This run is not proven well:", *verdict.problems]))

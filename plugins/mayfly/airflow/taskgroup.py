@@ -92,7 +92,9 @@ class DaskCluster(DependencyMixin):
         self._jobs: list[RunJobOperator] = []
         self._max_age = max_age
         self._deleted: DeleteClusterOperator | None = None
-        self._plan = PlanOperator(task_id=names.PLAN, max_age=max_age, **self._common, **self._pins(retries=2))
+        self._plan = PlanOperator(
+            task_id=names.PLAN, max_age=max_age, do_xcom_push=True, **self._common, **self._pins(retries=2)
+        )
         self._create = CreateClusterOperator(
             task_id=names.CREATE, do_xcom_push=False, **self._common, **self._pins(retries=2)
         )
