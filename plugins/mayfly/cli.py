@@ -91,6 +91,9 @@ def parser() -> argparse.ArgumentParser:
     sub = command("validate", "check all jobs and targets, or the named jobs", validate)
     sub.add_argument("jobs", metavar="JOB", nargs="*")
     sub.add_argument("--write-schemas", action="store_true", help="bring the files in config/schemas/ up to date, too")
+    sub.add_argument(
+        "--dags", metavar="FOLDER", nargs="?", const="", help="check the DAG files, too; by default the project's"
+    )
 
     sub = command("delete", "end a run: its job, its cluster; write the receipt", delete, target=every)
     sub.add_argument("runs", metavar="RUN", nargs="+")
@@ -162,6 +165,12 @@ def validate(options: argparse.Namespace) -> int:
     lines, ok = validate_project(_project(), options.jobs)
     for line in lines:
         print(line)
+    if options.dags is not None:
+        from mayfly.daglint import validate_dags
+
+        lines, fine = validate_dags(options.dags)
+        print(*lines, sep="\n")
+        ok = ok and fine
     return 0 if ok else 2
 
 

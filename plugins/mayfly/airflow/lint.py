@@ -61,12 +61,13 @@ def read_folder(folder: Path) -> list[DagFile]:
     with tempfile.TemporaryDirectory(prefix="mayfly-lint-") as name:
         home = Path(name).resolve()
         _settings(folder, home=home)
-        from airflow.models import dagbag  # noqa: F401 - once, not in every fork
         from airflow.utils.file import list_py_file_paths
 
+        # Once, not in every fork.
         import mayfly.airflow.describe
         import mayfly.airflow.parsewatch  # noqa: F401
 
+        _dag_bag()
         return [_read_apart(path, home=home) for path in sorted(list_py_file_paths(str(folder)))]
 
 
@@ -88,6 +89,15 @@ def _settings(folder: Path, *, home: Path) -> None:
         "AIRFLOW__CORE__DAGBAG_IMPORT_ERROR_TRACEBACK_DEPTH": "50",
     }
     sys.path += [path for path in (str(base), os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]) if path not in sys.path]
+
+
+def _dag_bag() -> Any:
+    """Airflow's class of that name, which moved between 3.1 and 3.3."""
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+    except ImportError:
+        from airflow.models.dagbag import DagBag
+    return DagBag
 
 
 # ---------------------------------------------------------------- one file, one process
@@ -135,8 +145,6 @@ def _silence() -> None:
 
 
 def _read(path: str, *, home: Path) -> DagFile:
-    from airflow.models.dagbag import DagBag
-
     from mayfly.airflow.describe import describe
     from mayfly.airflow.parsewatch import Watch
 
@@ -144,11 +152,11 @@ def _read(path: str, *, home: Path) -> DagFile:
     sys.dont_write_bytecode = True
     made = _Made(path)
     watch = Watch(path, own=[str(home)])
-    failed = _watch_lookups(watch)
+    failed = _watch_calls(watch)
     began = time.process_time()
     error, dags = "", []
     try:
-        bag = DagBag(dag_folder=path, safe_mode=False)
+        bag = _dag_bag()(dag_folder=path, safe_mode=False)
         error, dags = "\n".join(bag.import_errors.values()), list(bag.dags.values())
     except BaseException as stopped:  # sys.exit() in a DAG file stops Airflow's own reading, too
         error = f"{type(stopped).__name__}: {stopped}"
@@ -163,7 +171,7 @@ def _read(path: str, *, home: Path) -> DagFile:
         error="" if any(text in error for text in failed) else error,
         error_line=int(lines[-1]) if lines else None,
         imports=tuple(watch.imports.values()),
-        work=tuple(watch.work),
+        work=tuple(watch.work.values()),
         cpu_s=cpu,
         uses_mayfly="mayfly" in source,
         lines=dict(_keywords(source)),
@@ -203,10 +211,18 @@ class _Made:
         return self._lines.get((id(dag), task_id))
 
 
-def _watch_lookups(watch: Watch) -> list[str]:
-    """Notes each question for a variable or connection; the errors of those that were not answered."""
+def _watch_calls(watch: Watch) -> list[str]:
+    """Notes what makes no audit event: sleeping (before Python 3.13), and each question for a variable or connection.
+    The result will hold the errors of questions that were not answered."""
     from airflow.sdk.execution_time import context
 
+    sleep = time.sleep
+
+    def slept(seconds: float) -> None:
+        watch.note(f"sleeps {seconds:g} s")
+        sleep(seconds)
+
+    time.sleep = slept
     failed: list[str] = []
     for function, what in (("_get_variable", "variable"), ("_get_connection", "connection")):
         ask = getattr(context, function, None)
@@ -236,7 +252,7 @@ def _source(path: str) -> str:
 
 
 def _keywords(source: str) -> Iterator[tuple[str, int]]:
-    """(name, line) of the last place that sets each of these."""
+    """(name, line) of places that set one of these."""
     wanted = {"dagrun_timeout", "execution_timeout"}
     try:
         tree = ast.parse(source)

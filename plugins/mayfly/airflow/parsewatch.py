@@ -75,7 +75,6 @@ _EVENTS: dict[str, Callable[[tuple[Any, ...]], str]] = {
     "os.truncate": _path("writes"),
     "os.chmod": _path("changes the rights of"),
     "sqlite3.connect": _path("opens the database"),
-    "time.sleep": lambda args: f"sleeps {args[0]} s",
 }
 
 
@@ -85,7 +84,7 @@ class Watch:
     def __init__(self, file: str, *, own: Collection[str]) -> None:
         """`own` = folders of ours, where Airflow's own files lie."""
         self.file, self._own = file, tuple(own)
-        self.work: dict[Deed, None] = {}
+        self.work: dict[tuple[int | None, str], Deed] = {}
         self.imports: dict[int | None, Deed] = {}
         self._busy = threading.local()
         sys.addaudithook(self._hook)
@@ -113,7 +112,10 @@ class Watch:
             return
         found = self._blame()
         if found is not None and not found[2]:
-            self.work.setdefault(Deed(what=what, line=found[0], where=found[1]))
+            # One thing done makes many events; the first says what it is, but for the look-up of a host.
+            key, deed = found[:2], Deed(what=what, line=found[0], where=found[1])
+            if key not in self.work or (self.work[key].what.startswith("looks up") and what.startswith("connects")):
+                self.work[key] = deed
 
     def _import(self, module: str) -> None:
         name = next((name for name in HEAVY if module == name or module.startswith(f"{name}.")), "")
