@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,10 @@ def test_scripts_can_be_run() -> None:
             first = file.readline()
         if first.startswith(b"#!") and path.suffix in ("", ".sh"):
             assert os.access(path, os.X_OK), f"{path.relative_to(ROOT)}: chmod +x"
+
+
+def test_data_files_of_the_package_travel_with_it() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["*"]
+    found = [path for path in tracked() if path.is_relative_to(ROOT / "plugins/mayfly") and path.suffix != ".py"]
+    assert found
+    assert [path for path in found if not any(path.match(pattern) for pattern in patterns)] == []
