@@ -141,7 +141,7 @@ import dask
 import dask.array as da
 with dask.config.set(scheduler="threads"):
     print(da.ones(10).sum().compute())
-time.sleep(5)
+time.sleep(3.5)
 """
     timing = Timing(status=0.3, segment=0.3, stop_grace=2.0, no_tasks=1.5)
     drive = driving.start({"job.py": script}, timing=timing)
@@ -211,7 +211,7 @@ Client().submit(hungry, 1).result()
 @pytest.mark.parametrize("when", ["while Dask starts", "in mid-job"])
 def test_a_staging_folder_that_cannot_be_written(driving: Driving, when: str) -> None:
     """As a full disk: writes fail, reads work. The job runs to its end; a folder that heals gets the record."""
-    drive = driving.start({"job.py": "import time; print('working', flush=True); time.sleep(4)"})
+    drive = driving.start({"job.py": "import time; print('working', flush=True); time.sleep(3)"})
     folder = drive.folder / "staging" / drive.attempt.path
     drive.wait(lambda: (folder / "status.json").exists())
     if when == "in mid-job":
@@ -219,7 +219,7 @@ def test_a_staging_folder_that_cannot_be_written(driving: Driving, when: str) ->
     away = folder.with_name("away")
     os.rename(folder, away)
     folder.write_text("in the way")  # also for root, who may write anywhere
-    time.sleep(6)
+    time.sleep(4)
     folder.unlink()
     for path in away.rglob("*"):
         if path.is_file() and not (target := folder / path.relative_to(away)).exists():
@@ -231,7 +231,8 @@ def test_a_staging_folder_that_cannot_be_written(driving: Driving, when: str) ->
 
 
 def test_a_staging_folder_that_never_heals(driving: Driving) -> None:
-    drive = driving.start({"job.py": "print('working', flush=True)"})
+    timing = Timing(status=0.3, segment=0.3, last_write=2.0)
+    drive = driving.start({"job.py": "print('working', flush=True)"}, timing=timing)
     folder = drive.folder / "staging" / drive.attempt.path
     drive.wait(lambda: (folder / "status.json").exists())
     os.rename(folder, folder.with_name("away"))

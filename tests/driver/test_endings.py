@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -78,7 +80,7 @@ def test_timeout(driving: Driving) -> None:
 
 
 def test_stall_dumps_stacks_at_half_time_and_at_the_end(driving: Driving) -> None:
-    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=120, stall=6))
+    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=120, stall=4))
     record = drive.record()
     assert record.failure is not None
     assert record.failure.cls is FailureClass.STALLED
@@ -93,20 +95,27 @@ import time
 from dask.distributed import Client
 
 def busy():
-    until = time.monotonic() + 8
+    until = time.monotonic() + 5
     while time.monotonic() < until:
         sum(range(100_000))
 
 Client().submit(busy).result()
 """
-    drive = driving.run({"job.py": busy}, limits=Limits(start=120, job=120, stall=4))
+    drive = driving.run({"job.py": busy}, limits=Limits(start=120, job=120, stall=2.5))
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
 
 
 def test_a_stale_lease_ends_the_job(driving: Driving) -> None:
-    drive = running(driving, lease_ttl=3.0)
-    for seq in range(12):  # twice its time, as long as it is renewed
-        drive.renew(seq, ttl=3.0)
+    drive = driving.start({"job.py": SLEEPS}, lease_ttl=3.0)
+    seqs = itertools.count()
+
+    def renewed_until_it_runs() -> bool:
+        drive.renew(next(seqs), ttl=3.0)
+        return "here we are" in drive.log()
+
+    drive.wait(renewed_until_it_runs)
+    for _ in range(10):  # longer than its time, and it lives
+        drive.renew(next(seqs), ttl=3.0)
         time.sleep(0.5)
     assert drive.process.poll() is None
     record = drive.record()
@@ -116,10 +125,12 @@ def test_a_stale_lease_ends_the_job(driving: Driving) -> None:
 
 
 def test_an_unreadable_lease_is_no_evidence(driving: Driving) -> None:
-    drive = running(driving, lease_ttl=2.0)
-    lease = drive.folder / "staging" / drive.attempt.path / "lease.json"
-    lease.mkdir()  # reading it is an error now, not an absence
-    time.sleep(5)
+    def unreadable(attempt: AttemptDir) -> None:
+        # Reading a folder is an error, and so no absence.
+        (Path(attempt.store.url.removeprefix("file://")) / attempt.path / "lease.json").mkdir()
+
+    drive = running(driving, lease_ttl=0.5, before=unreadable)
+    time.sleep(2)
     assert drive.process.poll() is None
     drive.process.send_signal(signal.SIGTERM)
     assert drive.record().outcome is Outcome.CANCELLED

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
-from mayfly.driver.watch import Activity, LeaseWatch, StallWatch
+import pytest
+
+from mayfly.contract import Limits, Phase
+from mayfly.driver.watch import Activity, LeaseWatch, Seen, StallWatch, reason_to_end
+from tests.driver.driving import make_order
 
 
 def lease(ttl: float = 10.0) -> LeaseWatch:
@@ -95,3 +99,47 @@ def test_zero_turns_the_stall_watch_off() -> None:
     watch.see(1e6, QUIET)
     assert not watch.stalled(1e6)
     assert not watch.half(1e6)
+
+
+ORDER = make_order(limits=Limits(start=10, job=100, stall=50), script_memory=1000, expires_at=1e9)
+
+
+def seen(phase: Phase = Phase.RUN, **what: object) -> Seen:
+    return Seen(**{"phase": phase, "now": 1.0, **what})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_quiet_life_goes_on(phase: Phase) -> None:
+    assert reason_to_end(seen(phase, elapsed=9, in_phase=99), ORDER) is None
+
+
+@pytest.mark.parametrize(
+    ("what", "by", "limit"),
+    [
+        ({"signal": "SIGTERM"}, "cancelled", 0),
+        ({"closing": "delete"}, "closing", 0),
+        ({"now": 1e9}, "expired", 0),
+        ({"lease_stale": True, "lease_ttl": 60.0}, "lease", 60),
+        ({"start_error": "no module"}, "start", 0),
+        ({"in_phase": 101.0}, "timeout", 100),
+        ({"stalled": True}, "stalled", 50),
+        ({"script_memory": 1001}, "script_memory", 1000),
+        ({"phase": Phase.START, "elapsed": 11.0}, "start", 10),
+        ({"phase": Phase.PREFLIGHT, "elapsed": 11.0}, "start", 10),
+    ],
+)
+def test_each_reason_alone(what: dict[str, object], by: str, limit: float) -> None:
+    ended = reason_to_end(seen(**what), ORDER)  # type: ignore[arg-type]
+    assert ended is not None
+    assert (ended.by, ended.limit) == (by, limit)
+
+
+def test_who_asks_for_the_end_reads_of_it() -> None:
+    everything = seen(signal="SIGTERM", closing="x", now=1e9, lease_stale=True, in_phase=999.0, stalled=True)
+    ended = reason_to_end(everything, ORDER)
+    assert ended is not None
+    assert ended.by == "cancelled"
+
+
+def test_the_start_limit_does_not_count_in_the_run() -> None:
+    assert reason_to_end(seen(Phase.RUN, elapsed=1e6), ORDER) is None

@@ -21,8 +21,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mayfly.classify import Facts, classify
-from mayfly.contract import Failure, FailureClass, JobOrder, Outcome, Phase, Record, Timestamp, encode
+from mayfly.classify import Facts
+from mayfly.contract import JobOrder, Phase, Timestamp, encode
 from mayfly.driver import environment, tree
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import Evidence, oom_kills
@@ -30,20 +30,14 @@ from mayfly.driver.gauge import Gauge
 from mayfly.driver.logbook import Logbook
 from mayfly.driver.loop import Loop, reap_orphans
 from mayfly.driver.orchestrator import Orchestrator
+from mayfly.driver.record import explain, make_record, no_start, outcome_of
+from mayfly.driver.watch import Ended, Seen, reason_to_end
 from mayfly.driver.writer import Write, Writer
 from mayfly.errors import MayflyError
 from mayfly.rundir import AttemptDir, RunDir, open_store
 
 COLLECT_SECONDS = 60.0
 """For Dask's report and logs."""
-
-
-class Ended(Exception):
-    """The attempt is over. `by` is one of `classify.Facts.ended_by`, `limit` the limit that was passed."""
-
-    def __init__(self, by: str, detail: str = "", *, limit: float = 0, kind: str = "") -> None:
-        self.by, self.detail, self.limit, self.kind = by, detail, limit, kind
-        super().__init__(detail)
 
 
 class Supervisor:
@@ -222,28 +216,20 @@ class Supervisor:
         self.gauge.list_processes(tree.descendants())
 
     def _write_record(self, end: Ended, facts: Facts) -> int:
-        failure = self._classify(facts)
-        outcome = Outcome.SUCCESS
-        if failure is not None:
-            outcome = Outcome.CANCELLED if failure.cls is FailureClass.CANCELLED else Outcome.FAILED
+        failure = explain(facts, complain=self.log.say)
+        outcome = outcome_of(failure)
         self.log.say(f"{outcome}: {failure.summary()}" if failure else f"{outcome}")
         self._put_files()
         self._enter(Phase.ENDED)
-        record = Record(
-            cluster=self.order.cluster,
-            job=self.order.job,
-            attempt=self.order.attempt,
-            outcome=outcome,
+        record = make_record(
+            self.order,
             failure=failure,
             exit_code=facts.exit_code,
             started_at=self.started_at,
-            ended_at=Timestamp(time.time()),
-            phases={name: round(seconds, 3) for name, seconds in self.phases.items()},
-            peaks=self.evidence.peaks,
-            tasks=self.evidence.tasks,
-            workers_lost=self.evidence.workers_lost,
+            phases=self.phases,
+            evidence=self.evidence,
             versions=self.versions,
-            notes=tuple(self.notes),
+            notes=self.notes,
         )
         self.writer.latest(f"{self.attempt.path}/status.json", encode(self.evidence.status(Phase.ENDED)))
         last = Write(path=f"{self.attempt.path}/record.json", data=encode(record), once=True)
@@ -252,13 +238,6 @@ class Supervisor:
             print(f"mayfly: no record written: {self.writer.problem}", file=sys.stderr, flush=True)
             return 3
         return 0 if failure is None else 1
-
-    def _classify(self, facts: Facts) -> Failure | None:
-        try:
-            return classify(facts)
-        except Exception as error:  # a record with a poor explanation is better than none
-            self.log.say("".join(traceback.format_exception(error)))
-            return Failure(cls=FailureClass.USER_ERROR, evidence=(f"ended by {facts.ended_by}", facts.detail))
 
     def _put_files(self) -> None:
         """What is written once, at the end."""
@@ -305,39 +284,27 @@ class Supervisor:
 
     def _watch(self) -> None:
         """Raise Ended when there is a reason to end."""
-        now, limits = time.monotonic(), self.order.limits
-        if self.loop.asked_to_stop:
-            raise Ended("cancelled", f"{self.loop.asked_to_stop} received")
-        if self.orchestrator.closing:
-            raise Ended("closing", f"closing.json: {self.orchestrator.closing}")
-        if time.time() >= self.order.expires_at:
-            raise Ended("expired", "the cluster's maximum age is over")
-        if self.orchestrator.lease_stale:
-            ttl = self.orchestrator.lease_ttl
-            raise Ended("lease", f"no sign of the orchestrator for {ttl:g} s", limit=ttl)
-        if "failed" in self.children.answers:
-            raise Ended("start", self.children.answers["failed"]["error"])
-        if self.phase is Phase.RUN:
-            self._watch_script(now)
-        elif self.evidence.elapsed > limits.start:
-            raise Ended("start", f"not ready after {limits.start:g} s (phase {self.phase})", limit=limits.start)
-        if self.children.host is not None and not self.children.host_lives:
-            self._host_died()
-
-    def _watch_script(self, now: float) -> None:
-        limits, stall, most = self.order.limits, self.gauge.stall, self.order.script_memory
-        if now - self._phase_since > limits.job:
-            raise Ended("timeout", f"the script ran longer than {limits.job:g} s", limit=limits.job)
-        if stall.stalled(now):
-            raise Ended("stalled", f"nothing moved for {limits.stall:g} s", limit=limits.stall)
-        if stall.half(now):
+        now, stall = time.monotonic(), self.gauge.stall
+        seen = Seen(
+            phase=self.phase,
+            now=time.time(),
+            elapsed=self.evidence.elapsed,
+            in_phase=now - self._phase_since,
+            signal=self.loop.asked_to_stop,
+            closing=self.orchestrator.closing,
+            lease_stale=self.orchestrator.lease_stale,
+            lease_ttl=self.orchestrator.lease_ttl,
+            start_error=self.children.answers.get("failed", {}).get("error", ""),
+            stalled=self.phase is Phase.RUN and stall.stalled(now),
+            script_memory=self.evidence.script_memory,
+        )
+        if ended := reason_to_end(seen, self.order):
+            raise ended
+        if self.phase is Phase.RUN and stall.half(now):
             self.log.say(f"nothing has moved for {stall.quiet_for(now):.0f} s; this is where everybody waits:")
             self._dump_stacks()
-        used = self.evidence.script_memory
-        if most is not None and used > most:
-            raise Ended(
-                "script_memory", f"the script's processes use {used:,} bytes, the limit is {most:,}", limit=most
-            )
+        if self.children.host is not None and not self.children.host_lives:
+            self._host_died()
 
     def _host_died(self) -> None:
         """The script may notice by itself and end well (it needed no scheduler any more): a moment for that."""
@@ -402,30 +369,10 @@ def main(arguments: list[str]) -> int:
         supervisor = Supervisor(attempt, order)
     except OSError as error:  # no scratch space, no file descriptors
         print(f"mayfly: {error!r}", file=sys.stderr)
-        _record_no_start(attempt, order, error)
+        with contextlib.suppress(MayflyError):
+            attempt.create("record.json", no_start(order, error))
         return 1
     code = supervisor.run()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the store's threads may hang in a call that never returns
-
-
-def _record_no_start(attempt: AttemptDir, order: JobOrder, error: OSError) -> None:
-    now = Timestamp(time.time())
-    failure = Failure(
-        cls=FailureClass.START_FAILED,
-        evidence=(f"{error!r}",),
-        advice="The driver could not work in its own scratch folder: look at the machine's disk space and limits.",
-        retryable=True,
-    )
-    record = Record(
-        cluster=order.cluster,
-        job=order.job,
-        attempt=order.attempt,
-        outcome=Outcome.FAILED,
-        failure=failure,
-        started_at=now,
-        ended_at=now,
-    )
-    with contextlib.suppress(MayflyError):
-        attempt.create("record.json", record)

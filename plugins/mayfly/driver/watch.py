@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mayfly.contract import JobOrder, Phase
+
 CPU_ALIVE = 0.05
 """Cores; a process that uses less counts as doing nothing."""
 
@@ -93,3 +95,56 @@ class StallWatch:
             or (new.tasks_done, new.output_bytes, new.transfers, new.spilled)
             != (old.tasks_done, old.output_bytes, old.transfers, old.spilled)
         )
+
+
+class Ended(Exception):
+    """The attempt is over. `by` is one of `classify.Facts.ended_by`; `limit` is the limit that was passed; `kind` is
+    preflight's."""
+
+    def __init__(self, by: str, detail: str = "", *, limit: float = 0, kind: str = "") -> None:
+        self.by, self.detail, self.limit, self.kind = by, detail, limit, kind
+        super().__init__(detail)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """All that can end a job before its script does. Seconds and bytes; `now` is POSIX time."""
+
+    phase: Phase
+    now: float
+    elapsed: float = 0.0
+    in_phase: float = 0.0
+    signal: str = ""
+    closing: str = ""
+    lease_stale: bool = False
+    lease_ttl: float = 0.0
+    start_error: str = ""
+    stalled: bool = False
+    script_memory: int = 0
+
+
+def reason_to_end(seen: Seen, order: JobOrder) -> Ended | None:
+    """The first reason, those of others before the job's own: who asked for the end must not read of a timeout."""
+    limits, most = order.limits, order.script_memory
+    if seen.signal:
+        return Ended("cancelled", f"{seen.signal} received")
+    if seen.closing:
+        return Ended("closing", f"closing.json: {seen.closing}")
+    if seen.now >= order.expires_at:
+        return Ended("expired", "the cluster's maximum age is over")
+    if seen.lease_stale:
+        return Ended("lease", f"no sign of the orchestrator for {seen.lease_ttl:g} s", limit=seen.lease_ttl)
+    if seen.start_error:
+        return Ended("start", seen.start_error)
+    if seen.phase is not Phase.RUN:
+        if seen.elapsed > limits.start:
+            return Ended("start", f"not ready after {limits.start:g} s (phase {seen.phase})", limit=limits.start)
+        return None
+    if seen.in_phase > limits.job:
+        return Ended("timeout", f"the script ran longer than {limits.job:g} s", limit=limits.job)
+    if seen.stalled:
+        return Ended("stalled", f"nothing moved for {limits.stall:g} s", limit=limits.stall)
+    if most is not None and seen.script_memory > most:
+        detail = f"the script's processes use {seen.script_memory:,} bytes, the limit is {most:,}"
+        return Ended("script_memory", detail, limit=most)
+    return None
