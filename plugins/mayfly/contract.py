@@ -230,6 +230,15 @@ class Receipt:
     schema: int = SCHEMA
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notified:
+    """notified/<notifier>.json: this notifier of `notify:` has said how the generation ended."""
+
+    at: Timestamp
+    by: str
+    schema: int = SCHEMA
+
+
 # ---------------------------------------------------------------- one attempt of a job
 
 

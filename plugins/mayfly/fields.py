@@ -6,7 +6,8 @@ bytes and seconds: `WorkerSpec(cores=2, memory=4 * 10**9)`.
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+import re
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -67,6 +68,16 @@ def no_nul(value: str) -> str:
     if "\0" in value:
         raise ValueError("contains a NUL character, which no program argument or variable can hold")
     return value
+
+
+def no_secret(values: dict[str, Any]) -> dict[str, Any]:
+    """The values themselves; ValueError when a key says that a secret stands in a file that everybody can read."""
+    for key, value in values.items():
+        if re.search(r"password|passwd|secret|token|credential|private_key", key, re.IGNORECASE):
+            raise ValueError(f"{key!r} looks like a secret; put it into an Airflow connection and name that")
+        if isinstance(value, dict):
+            no_secret(value)
+    return values
 
 
 _DURATION_SCHEMA: Final = {"type": "string", "pattern": units.DURATION_PATTERN, "examples": ["90m", "2h", "1h30m"]}

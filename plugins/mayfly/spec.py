@@ -18,6 +18,7 @@ from mayfly import cron
 from mayfly.clusterspec import ClusterSpec, WorkerSpec, WorkersRange
 from mayfly.fields import FROM_FILE, Duration, DurationOrOff, KeyedError, Model, Size, Text, Texts, at_most, no_nul
 from mayfly.names import MAX_NAME, max_job_length
+from mayfly.notifyspec import NotifySpec
 from mayfly.params import ParamSchema, check_schema
 from mayfly.targetspec import DEFAULT_PREFIX, TargetsFile, TargetSpec
 
@@ -27,6 +28,7 @@ __all__ = [
     "ClusterSpec",
     "JobFile",
     "JobSpec",
+    "NotifySpec",
     "TargetSpec",
     "TargetsFile",
     "WorkerSpec",
@@ -182,6 +184,9 @@ class JobFile(Model):
     script_memory: Size | None = Field(default=None, description="Memory limit of the script's own processes")
     adopt: bool = Field(
         default=True, description="Make Client(n_workers=4), LocalCluster() and the like use the run's cluster"
+    )
+    notify: Annotated[tuple[NotifySpec, ...], Strict(False)] = Field(
+        default=(), description="Notifiers of Airflow that are told once how a run ended"
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
 
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import FrozenTarget, Json, Timing
-from mayfly.fields import Duration, KeyedError, Model, Size
+from mayfly.fields import Duration, KeyedError, Model, Size, no_secret
 
 DEFAULT_PREFIX: Final = "mayfly"
 BACKEND_OPTIONS: Final = {"local": ("state_dir",)}
@@ -69,15 +69,6 @@ def _prefix(value: str) -> str:
     return value
 
 
-def _no_secret(options: dict[str, Any]) -> dict[str, Any]:
-    for key, value in options.items():
-        if re.search(r"password|passwd|secret|token|credential|private_key", key, re.IGNORECASE):
-            raise ValueError(f"{key!r} looks like a secret; put it into an Airflow connection and name that")
-        if isinstance(value, dict):
-            _no_secret(value)
-    return options
-
-
 def _staging(value: str) -> str:
     if re.match(r"[A-Za-z0-9+.-]+://[^/]*:[^/]*@", value):
         raise ValueError("holds a password; put it into an Airflow connection and name that")
@@ -108,7 +99,7 @@ class TargetFile(Model):
     python: str | None = Field(default=None, min_length=1, description="Interpreter of jobs; by default Airflow's own")
     max_workers: int | None = Field(default=None, ge=1, description="No job gets more workers than this")
     max_worker_memory: Size | None = Field(default=None, description="No worker gets more memory than this")
-    options: Annotated[dict[str, JsonValue], AfterValidator(_no_secret)] = Field(
+    options: Annotated[dict[str, JsonValue], AfterValidator(no_secret)] = Field(
         default={}, description="Settings of the backend; see docs/targets.md"
     )
     timing: TimingSpec = Field(default=TimingSpec(), description="How often things happen")

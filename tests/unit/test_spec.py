@@ -170,6 +170,11 @@ def test_code_is_checked_like_files(wrong: dict[str, Any]) -> None:
         ({"retries": -1}, "greater than or equal to 0"),
         ({"retries": 1.0}, "integer"),
         ({"adopt": 1}, "boolean"),
+        ({"notify": [{}]}, "Field required"),
+        ({"notify": [{"notifier": "SmtpNotifier"}]}, "write module and class with dots"),
+        ({"notify": [{"notifier": "a.B", "on": "never"}]}, "'failure', 'success' or 'always'"),
+        ({"notify": [{"notifier": "a.B", "with": {}}]}, "Extra inputs"),
+        ({"notify": [{"notifier": "a.B", "args": {"webhook_token": "x"}}]}, "looks like a secret"),
         ({"colour": "red"}, "Extra inputs"),
     ],
 )
@@ -313,6 +318,7 @@ def test_the_schema_agrees_with_the_models() -> None:
         {"stall_timeout": "off", "start_date": "2026-01-31", "schedule": {"assets": ["a"]}},
         {"args": ["a", 1], "env": {"A": 1}, "params": {"x": {"type": ["string", "null"], "default": None}}},
         {"script": "src/main.py"},
+        {"notify": [{"notifier": "a.B"}, {"notifier": "a.b.C", "args": {"to": ["x"]}, "on": "always"}]},
     ]
     bad: list[dict[str, Any]] = [
         {"colour": 1},
@@ -323,6 +329,7 @@ def test_the_schema_agrees_with_the_models() -> None:
         {"timeout": "90"},
         {"retries": -1},
         {"params": {"x": {"typ": "string"}}},
+        {"notify": [{"notifier": "a.B", "on": "never"}]},
     ]
     for document in good:
         job(**document)

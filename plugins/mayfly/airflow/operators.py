@@ -21,7 +21,7 @@ from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
 from mayfly.airflow.notify import tell_verdict, telling_failure
 from mayfly.airflow.waiting import fail, is_inline, wait
-from mayfly.errors import InputError, JobFailed, Refused
+from mayfly.errors import InputError, JobFailed, MayflyError, Refused
 
 if TYPE_CHECKING:
     from mayfly.contract import FrozenTarget, Identity, Timing
@@ -208,10 +208,12 @@ class RunJobOperator(ClusterOperator):
         self.timeout = timeout
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
+        from jinja2 import TemplateError
+
         from mayfly.lifecycle import Run
 
         plan = cache(lambda: Run.open(self.handle(context)).plan)
-        self.target = self.render_template(self.target, context)
+        self.target = self.render_template(self.target, context, jinja_env)
         extra = {
             "inputs": rendering.Names("inputs", lambda: plan().inputs),
             "outputs": rendering.Names("outputs", lambda: plan().outputs),
@@ -219,7 +221,12 @@ class RunJobOperator(ClusterOperator):
             "job": self.job.name,
             "target": self.target,
         }
-        super().render_template_fields({**context, **extra}, jinja_env)
+        try:
+            super().render_template_fields({**context, **extra}, jinja_env)
+        except MayflyError as error:
+            fail(error)
+        except TemplateError as error:  # no retry makes a name known
+            raise AirflowFailException(f"job {self.job.name!r}: args {self.args!r}: {error}") from None
 
     def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
         if isinstance(content, str):
