@@ -198,18 +198,18 @@ def undated(dag: Dag) -> Iterator[Said]:
 def _names_in(text: str) -> set[str]:
     if not re.search(r"\{[{%]", text):
         return set()
-    from jinja2 import Environment, TemplateError, meta, nodes
+    from jinja2 import Environment, TemplateError, nodes
 
     try:
         tree = Environment(extensions=["jinja2.ext.do"]).parse(text)
     except TemplateError:
         return set()  # a task says so when it renders, `mayfly validate` before
-    found = meta.find_undeclared_variables(tree) & set(_UNDATED)
-    attributes = [node for node in tree.find_all(nodes.Getattr) if node.attr in _UNDATED]
-    return found | {
-        f"dag_run.{node.attr}"
-        for node in attributes
-        if isinstance(node.node, nodes.Name) and node.node.name == "dag_run"
+    # Not jinja2.meta, which refuses the filters that Airflow adds ({{ data_interval_start | ds }}).
+    names = list(tree.find_all(nodes.Name))
+    read = {node.name for node in names if node.ctx == "load"} - {node.name for node in names if node.ctx != "load"}
+    of_run = [node for node in tree.find_all(nodes.Getattr) if node.attr in _UNDATED]
+    return (read & set(_UNDATED)) | {
+        f"dag_run.{node.attr}" for node in of_run if isinstance(node.node, nodes.Name) and node.node.name == "dag_run"
     }
 
 

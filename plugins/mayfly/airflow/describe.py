@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, AssetAlias
+from airflow.sdk import DAG, Asset
 
 from mayfly.airflow.operators import (
     ClusterOperator,
@@ -77,20 +77,22 @@ def _kind(kind_of: type) -> Kind:
 
 
 def _schedule(dag: DAG) -> Schedule:
-    if any(isinstance(found, (Asset, AssetAlias)) for found in _assets(dag.timetable)):
+    # By name, too: references to assets have classes of their own, not all of them public.
+    if any(isinstance(one, Asset) or type(one).__name__.startswith("Asset") for one in _assets(dag.timetable)):
         both = "OrTime" in type(dag.timetable).__name__
         return "assets or time" if both else "assets"
     return "time" if getattr(dag.timetable, "can_be_scheduled", True) and dag.schedule is not None else "none"
 
 
 def _assets(timetable: Any) -> Iterator[Any]:
-    condition = getattr(timetable, "asset_condition", None)
-    ahead, seen = [condition], 0
-    while ahead and seen < 10_000:
-        seen += 1
+    """The single assets of a condition such as (a & b) | c."""
+    ahead = [getattr(timetable, "asset_condition", None)]
+    while ahead:
         one = ahead.pop()
-        yield one
-        ahead += list(getattr(one, "objects", ()))
+        if hasattr(one, "objects"):
+            ahead += one.objects
+        else:
+            yield one
 
 
 def _texts(value: Any, depth: int = 0) -> Iterator[str]:

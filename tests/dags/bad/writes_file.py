@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from pathlib import Path
 
 from airflow.sdk import DAG
 
 from mayfly.airflow.taskgroup import dask_cluster
 
-with tempfile.NamedTemporaryFile() as file:
-    file.write(b"1")
+cache = Path(tempfile.gettempdir(), f"numbers-{os.getpid()}.txt")
+cache.write_text("1")
+cache.unlink()
 
 with DAG("writes_file", schedule=None):
     with dask_cluster("compose") as cluster:
