@@ -34,6 +34,8 @@ class Gauge:
         self.stall = StallWatch(limit=order.limits.stall)
         self.our_output = 0
         """Bytes of the script's output that are our own doing (call stacks): no sign of life."""
+        self.disturbed = False
+        """Set while we make it print them."""
         self.no_tasks = ""
         self._run_since = 0.0
         self._meter, self._stall_meter = CpuMeter(), CpuMeter()
@@ -101,11 +103,11 @@ class Gauge:
 
     def _look(self, now: float, everyone: list[psutil.Process], phase: Phase) -> None:
         """The stall watch's: CPU over a longer window, or the flicker of a heartbeat would count as work."""
-        self._next_look = now + max(self._order.timing.status, min(60.0, self._order.limits.stall / 8))
+        self._next_look = now + max(self._order.timing.status, min(60.0, self._order.limits.stall / 4))
         host = self._children.host
         watched = tree.use(process for process in everyone if host is None or process.pid != host.pid)
         self._evidence.busiest = max(self._stall_meter.rates(now, watched).values(), default=0.0)
-        if phase is not Phase.RUN:
+        if phase is not Phase.RUN or self.disturbed:
             return
         self._run_since = self._run_since or now
         self.stall.see(now, self._evidence.activity(output_bytes=self.script_bytes - self.our_output))

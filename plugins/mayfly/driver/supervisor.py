@@ -325,9 +325,11 @@ class Supervisor:
         """Where script and workers are, into the log."""
         before = self.gauge.script_bytes
         self.log.say("the script's threads:")
+        self.gauge.disturbed = True
         if self.children.ask_script_for_stacks():
             self._wait(lambda: False, timeout=0.3, watched=False)
             self.gauge.our_output += self.gauge.script_bytes - before
+        self.gauge.disturbed = False
         for line in self._ask("stacks", timeout=5, watched=False).get("lines", ()):
             self.log.say(line)
 
