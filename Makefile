@@ -19,7 +19,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: help install demo data test check format up bench lock compose-env clean
+.PHONY: help install demo data test check format up bench wheel lock compose-env clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -60,6 +60,9 @@ up: $(STAMP)  ## a local Airflow with its UI on loopback; Ctrl-C stops it
 
 bench: $(STAMP)  ## reproducible measurements (nothing here is a test)
 	@for file in benchmarks/*.py; do echo "=== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+wheel: $(STAMP)  ## dist/mayfly-*.whl: all of it, for Airflows without a plugins folder
+	@bash scripts/wheel.sh $(VENV) dist
 
 lock: $(STAMP)  ## renew the lock files; make lock LOCK_ARGS=--upgrade takes newer versions
 	@PATH="$(CURDIR)/$(BIN):$$PATH" requirements/lock.sh $(LOCK_ARGS)

@@ -1,34 +1,7 @@
-"""Mayfly's part of Airflow's UI: a page for each DAG run. Loaded by every service, so it only names things."""
+"""Mayfly's part of Airflow's UI, where the plugins folder holds Mayfly. An installed wheel needs no such file."""
 
 from __future__ import annotations
 
-from typing import Any
+from mayfly.airflow.plugin import MayflyPlugin
 
-from airflow.plugins_manager import AirflowPlugin
-
-from mayfly.airflow.links import MOUNT, RUN_PAGE
-
-
-class LazyApp:
-    """The pages as an ASGI app, imported at the first request: it costs more than a second, and most services have no
-    use for it."""
-
-    def __init__(self) -> None:
-        self._app: Any = None
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if self._app is None:
-            from mayfly.airflow.pages import build
-
-            self._app = build()
-        await self._app(scope, receive, send)
-
-
-class MayflyPlugin(AirflowPlugin):
-    """Links of tasks need no entry here: Airflow stores their addresses with the task."""
-
-    name = "mayfly"
-    fastapi_apps = [{"name": "Mayfly", "app": LazyApp(), "url_prefix": MOUNT}]  # noqa: RUF012
-    external_views = [  # noqa: RUF012
-        {"name": "Clusters", "href": RUN_PAGE, "destination": "dag_run", "url_route": "mayfly-clusters"}
-    ]
+__all__ = ["MayflyPlugin"]
