@@ -1,4 +1,5 @@
-"""Real notifiers of Airflow that write down what they were told: a line of JSON in a file. On PYTHONPATH."""
+"""Real notifiers of Airflow that write down what they were told: a line of JSON in a file (a relative path counts
+from MAYFLY_HOME). This folder must be on PYTHONPATH."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ class WritesLine(BaseNotifier):
     def notify(self, context: Any) -> None:
         task = context.get("ti") if "reason" not in context else None
         line = {"by": task.task_id if task else "callback", "text": self.text, **context["mayfly"]}
-        with Path(self.file).open("a") as out:
+        with Path(os.environ.get("MAYFLY_HOME", ""), self.file).open("a") as out:
             out.write(json.dumps(line) + "\n")
 
 

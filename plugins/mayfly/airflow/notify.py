@@ -96,7 +96,7 @@ def callback(job: JobSpec, *, group: str) -> Callable[[Mapping[str, Any]], None]
         states = _states(where)
         planned = states.get(names.PLAN, "success") == "success"
         run = _quietly(lambda: _find_run(job, where)) if planned else None
-        bad = [f"{name} is {state}; its log says why" for name, state in states.items() if state != "success"]
+        bad = [f"{name} is failed; its log says why" for name, state in states.items() if state == "failed"]
         _tell(
             job,
             context,
