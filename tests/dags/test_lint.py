@@ -164,13 +164,14 @@ def test_the_command_refuses_one_bad_file(capfd: pytest.CaptureFixture[str], mon
 
 
 def test_users_test_their_dags_with_one_line(tmp_path: Path) -> None:
-    """A project of its own: one file with the import alone, one with a folder; nothing else, no conftest."""
+    """A project of its own, with the DAG of docs/dags.md: one test is the import alone, one names a folder."""
     home = tmp_path / "a project"
     for folder in ("jobs/trips", "config", "dags", "tests"):
         (home / folder).mkdir(parents=True)
     (home / "jobs/trips/job.yaml").write_text("{}")
     (home / "jobs/trips/trips.py").write_text("pass\n")
     (home / "dags/jobs.py").write_text((ROOT / "dags/jobs.py").read_text())
+    (home / "dags/nightly.py").write_text((ROOT / "docs/dags.md").read_text().split("```python\n")[1].split("```")[0])
     (home / "bad").mkdir()
     (home / "bad/late.py").write_text((BAD / "dagrun_timeout_later.py").read_text().replace('"compose"', '"trips"'))
     (home / "tests/test_ours.py").write_text("from mayfly.testing import test_dags  # noqa: F401\n")
