@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset
+from airflow.sdk import DAG
 
 from mayfly.airflow.operators import (
     ClusterOperator,
@@ -77,8 +77,9 @@ def _kind(kind_of: type) -> Kind:
 
 
 def _schedule(dag: DAG) -> Schedule:
-    # By name, too: references to assets have classes of their own, not all of them public.
-    if any(isinstance(one, Asset) or type(one).__name__.startswith("Asset") for one in _assets(dag.timetable)):
+    # By name: Asset, AssetAlias, AssetNameRef and, in a timetable of Airflow's core, SerializedAsset; _NullAsset is none.
+    names = [type(one).__name__ for one in _assets(dag.timetable)]
+    if any("Asset" in name and "Null" not in name for name in names):
         both = "OrTime" in type(dag.timetable).__name__
         return "assets or time" if both else "assets"
     return "time" if getattr(dag.timetable, "can_be_scheduled", True) and dag.schedule is not None else "none"
