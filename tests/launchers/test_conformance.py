@@ -57,7 +57,7 @@ def nested():
 '''
 
 SCRIPT = """
-import json, os, signal, time
+import json, os, sys, time
 from dask.distributed import Client, get_worker
 from see import see, nested
 from helpers import f
@@ -71,7 +71,7 @@ def until(condition):
         time.sleep(0.1)
 
 def in_a_task(i):
-    print("task", i, "on", get_worker().name)
+    sys.stdout.write(f"task {i} on {get_worker().name}\n")  # one call: print's pieces mix with those of other threads
     time.sleep(1)
     return f(i), nested()
 

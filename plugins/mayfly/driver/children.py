@@ -136,11 +136,17 @@ class Children:
     def _listen_to_workers(self) -> str:
         """The address to which workers connect their output."""
         path = self._scratch / "out"
-        if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+            listener.bind(str(path))
+        elif sys.platform == "linux":  # a long path by a short name; the preload does the same
+            folder = os.open(self._scratch, os.O_RDONLY | os.O_DIRECTORY)
+            listener.bind(f"/proc/self/fd/{folder}/out")
+            os.close(folder)
+        else:
             self._socket_folder = tempfile.mkdtemp(prefix="mayfly-")
             path = Path(self._socket_folder) / "out"
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
+            listener.bind(str(path))
         listener.listen(128)
         self._loop.accept(listener, self._welcome)
         return str(path)

@@ -55,7 +55,12 @@ def dask_setup(worker: Any) -> None:
     if not address:
         return
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    line.connect(address)
+    if len(os.fsencode(address)) > 100:  # the kernel allows 108 bytes: a long path by a short name
+        folder = os.open(os.path.dirname(address), os.O_RDONLY | os.O_DIRECTORY)
+        line.connect(f"/proc/self/fd/{folder}/{os.path.basename(address)}")
+        os.close(folder)
+    else:
+        line.connect(address)
     line.sendall(f"worker {worker.name}\n".encode())
     sys.stdout.flush()
     sys.stderr.flush()
