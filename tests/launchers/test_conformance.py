@@ -71,7 +71,7 @@ def until(condition):
         time.sleep(0.1)
 
 def in_a_task(i):
-    sys.stdout.write(f"task {i} on {get_worker().name}\n")  # one call: print's pieces mix with those of other threads
+    sys.stdout.write(f"task {i} on {get_worker().name}\\n")  # one call: print's pieces mix with those of other threads
     time.sleep(1)
     return f(i), nested()
 
