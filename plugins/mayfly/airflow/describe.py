@@ -77,9 +77,10 @@ def _kind(kind_of: type) -> Kind:
 
 
 def _schedule(dag: DAG) -> Schedule:
-    # By name: Asset, AssetAlias, AssetNameRef and, in a timetable of Airflow's core, SerializedAsset; _NullAsset is none.
-    names = [type(one).__name__ for one in _assets(dag.timetable)]
-    if any("Asset" in name and "Null" not in name for name in names):
+    # By name: references have classes of their own, and a timetable of Airflow's core holds a SerializedAsset.
+    for asset in _assets(dag.timetable):
+        if "Null" in type(asset).__name__ or not any("Asset" in base.__name__ for base in type(asset).__mro__):
+            continue
         both = "OrTime" in type(dag.timetable).__name__
         return "assets or time" if both else "assets"
     return "time" if getattr(dag.timetable, "can_be_scheduled", True) and dag.schedule is not None else "none"

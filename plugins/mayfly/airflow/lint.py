@@ -168,7 +168,7 @@ def _read(path: str, *, home: Path) -> DagFile:
         file=_shown(path),
         dags=tuple(describe(dag, line=functools.partial(made.line, dag)) for dag in dags),
         # That something is not defined here says nothing of the place where the file is deployed.
-        error="" if any(text in error for text in failed) else error,
+        error="" if any(text and text in error for text in failed) else error,
         error_line=int(lines[-1]) if lines else None,
         imports=tuple(watch.imports.values()),
         work=tuple(watch.work.values()),
