@@ -66,7 +66,7 @@ with DAG("two_in_a_row", schedule="@daily"):
 
 @task_group
 def one_of_many(seed: int) -> None:
-    with dask_cluster("compose", group_id="mapped") as mapped:
+    with dask_cluster("compose") as mapped:
         mapped.run("prepare.py", args=[seed])
 
 
