@@ -118,6 +118,8 @@ class FrozenTarget:
     max_worker_memory: int | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
+    waiting: str = "auto"
+    """How a task waits for its job: auto, deferred or reschedule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,6 +271,17 @@ class JobOrder:
     expires_at: Timestamp
     at: Timestamp
     by: str = ""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """started.json: the driver that took this attempt. Create-if-absent: an attempt runs at most once, whoever starts
+    it, and however often."""
+
+    pid: int
+    host: str
+    at: Timestamp
     schema: int = SCHEMA
 
 

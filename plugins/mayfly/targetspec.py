@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
 
@@ -103,6 +103,9 @@ class TargetFile(Model):
         default={}, description="Settings of the backend; see docs/targets.md"
     )
     timing: TimingSpec = Field(default=TimingSpec(), description="How often things happen")
+    waiting: Literal["auto", "deferred", "reschedule"] = Field(
+        default="auto", description="How a task waits for its job; see docs/targets.md"
+    )
 
     @model_validator(mode="after")
     def _known_options(self) -> TargetFile:
@@ -140,6 +143,7 @@ class TargetSpec(TargetFile):
             max_worker_memory=self.max_worker_memory,
             options=options,
             timing=self.timing.freeze(lease_ttl=600.0 if self.backend == "local" else 3600.0),
+            waiting=self.waiting,
         )
 
 

@@ -7,6 +7,7 @@ a killed task's cluster is the teardown's, and the driver sees closing.json or a
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
@@ -121,8 +122,16 @@ class ClusterOperator(BaseOperator):
             )
         return found
 
-    def wait(self, context: Mapping[str, Any], poke: Callable[[Run], Poll], *, patience: float) -> Any:
-        """Open the run and poke it until done. `patience` in seconds: see `waiting.wait`."""
+    def wait(
+        self,
+        context: Mapping[str, Any],
+        poke: Callable[[Run], Poll],
+        *,
+        patience: float,
+        waited: float = 0.0,
+        defer: Callable[[Run], None] = lambda run: None,
+    ) -> Any:
+        """Open the run and poke it until done. `patience` and `waited` in seconds, `defer`: see `waiting.wait`."""
         from mayfly.lifecycle import Run
 
         opened: list[Run] = []
@@ -135,7 +144,7 @@ class ClusterOperator(BaseOperator):
         def timing() -> Timing | None:
             return opened[0].plan.target.timing if opened else None
 
-        return wait(context, step, timing=timing, patience=patience)
+        return wait(context, step, timing=timing, patience=patience, waited=waited, defer=lambda: defer(opened[0]))
 
     def by(self, context: Mapping[str, Any]) -> str:
         """Who writes, for the files of the run directory. Without the process id: each poke is another process."""
@@ -236,6 +245,13 @@ class RunJobOperator(ClusterOperator):
         return super().render_template(content, context, jinja_env, seen_oids)
 
     def execute(self, context: Mapping[str, Any]) -> None:
+        self._run(context, since=time.time(), first=not context.get("task_reschedule_count"))
+
+    def resume(self, context: Mapping[str, Any], event: Any = None, since: float = 0.0) -> None:
+        """A trigger says that there is something to decide. `since`: when the wait began, POSIX seconds."""
+        self._run(context, since=since, first=False)
+
+    def _run(self, context: Mapping[str, Any], *, since: float, first: bool) -> None:
         from mayfly.lifecycle import JobRequest
 
         if self.members.states(context).get(names.CREATE) == "skipped":
@@ -259,7 +275,26 @@ class RunJobOperator(ClusterOperator):
             context,
             step,
             patience=self.job.start_timeout + (self.timeout or self.job.timeout) + TEARDOWN_PATIENCE,
+            waited=time.time() - since,
+            defer=lambda run: self._defer(run, by=by, since=since, first=first),
         )
+
+    def _defer(self, run: Run, *, by: str, since: float, first: bool) -> None:
+        """Wait in the triggerer, where that is safe and there is an attempt to watch."""
+        from mayfly.airflow.deferring import choose_here
+        from mayfly.lifecycle import Handle
+
+        choice = choose_here(run.plan.target)
+        if first:
+            log.info("%s", choice)
+        attempt = run.dir.last_attempt(self.name)
+        if not choice.deferred or not attempt or run.dir.attempt(self.name, attempt).record() is not None:
+            return
+        from mayfly.airflow.triggers import JobTrigger
+
+        handle = Handle(name=run.plan.name, target=run.plan.target).to_json()
+        trigger = JobTrigger(handle=handle, job=self.name, attempt=attempt, by=by, since=since)
+        self.defer(trigger=trigger, method_name="resume", kwargs={"since": since})
 
 
 class CollectMetricsOperator(ClusterOperator):

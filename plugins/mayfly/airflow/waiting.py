@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mayfly.airflow.compat import AirflowException, AirflowFailException, AirflowRescheduleException, conf
 from mayfly.contract import Timing
-from mayfly.errors import BackendUnavailable, MayflyError, StoreUnavailable
+from mayfly.errors import BackendUnavailable, InputError, JobFailed, MayflyError, Refused, StoreUnavailable
 
 if TYPE_CHECKING:
     from mayfly.lifecycle import Poll
@@ -35,20 +35,28 @@ def is_inline(context: Mapping[str, Any]) -> bool:
 
 
 def wait(
-    context: Mapping[str, Any], poke: Callable[[], Poll], *, timing: Callable[[], Timing | None], patience: float
+    context: Mapping[str, Any],
+    poke: Callable[[], Poll],
+    *,
+    timing: Callable[[], Timing | None],
+    patience: float,
+    waited: float = 0.0,
+    defer: Callable[[], None] = lambda: None,
 ) -> Any:
     """Poke until it is done and return its result.
 
-    Between pokes the task reschedules itself, or sleeps where `is_inline`. Deadlines are the poke's own: they are
-    absolute and come from the plan, since Airflow's `execution_timeout` does not count waiting. No answer from a store
-    or a backend is *unknown*, and costs no retry until the wait is about `patience` seconds old.
+    Between pokes the task defers (`defer` does not return when it can), else reschedules itself, or sleeps where
+    `is_inline`. `waited` is for how many seconds it did so before, as far as its reschedules do not tell. Deadlines are
+    the poke's own: they are absolute and come from the plan, since Airflow's `execution_timeout` does not count
+    waiting. No answer from a store or a backend is *unknown*, and costs no retry until the wait is about `patience`
+    seconds old.
     """
     count = int(context.get("task_reschedule_count") or 0)
     while True:
         try:
             poll = poke()
         except (StoreUnavailable, BackendUnavailable) as error:
-            if age(timing() or Timing(), pokes=count, inline=is_inline(context)) > patience:
+            if max(waited, age(timing() or Timing(), pokes=count, inline=is_inline(context))) > patience:
                 fail(error)
             log.warning("No answer, nothing is known; asking again: %s", error)
             poll = None
@@ -61,6 +69,8 @@ def wait(
                 return poll.result
         used = timing() or Timing()
         if not is_inline(context):
+            if poll is not None:
+                defer()
             pause = max(interval(used, pokes=count), shortest_pause())
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=pause))
         count += 1
@@ -71,9 +81,11 @@ def fail(error: MayflyError) -> NoReturn:
     """A retryable error costs a try; any other ends the task at once."""
     for line in getattr(error, "lines", ()):
         log.info("%s", line)
+    # These explain themselves; the traceback of our own code would only push the reason out of sight.
+    cause = None if isinstance(error, (InputError, JobFailed, Refused)) else error
     if error.retryable:
-        raise AirflowException(str(error)) from error
-    raise AirflowFailException(str(error)) from error
+        raise AirflowException(str(error)) from cause
+    raise AirflowFailException(str(error)) from cause
 
 
 def interval(timing: Timing, *, pokes: int) -> float:

@@ -1,0 +1,107 @@
+"""What waits for a deferred job: a trigger that only reads the run directory and gives the orchestrator's sign of life.
+
+It starts, ends and deletes nothing and asks no backend, so it may be cancelled, restarted or run twice at any moment.
+When there is something to decide (the job has its record, the run is closing, the driver shows no sign of life, or
+enough time has passed for a look at the backend) it wakes the task, which makes a real poke and defers again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from mayfly.airflow.looks import LookTooLong, looks_at
+
+if TYPE_CHECKING:
+    from mayfly.lifecycle import Handle
+    from mayfly.rundir import RunDir
+
+LOOK_SECONDS = 30.0
+LONGEST_WATCH = 300.0
+"""Seconds after which the task looks itself: at the backend, and at its deadlines."""
+SILENT_SECONDS = 30.0
+"""A driver whose heartbeat has not changed for so long (or 15 of its intervals) may be dead; the task asks the
+backend."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    lines: tuple[str, ...]
+    heartbeat: float | None
+    reason: str
+    """Why the task should wake up; empty when it should not."""
+
+
+class JobTrigger(BaseTrigger):
+    """Watches one attempt of a job. `handle` is plan's return value, `since` when the wait began (POSIX seconds)."""
+
+    def __init__(self, *, handle: dict[str, Any], job: str, attempt: int, by: str, since: float) -> None:
+        super().__init__()
+        self.handle, self.job, self.attempt, self.by, self.since = handle, job, attempt, by, since
+        self._dir: RunDir | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        about = {"handle": self.handle, "job": self.job, "attempt": self.attempt, "by": self.by, "since": self.since}
+        return f"{type(self).__module__}.{type(self).__qualname__}", about
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event: why the task should look. Cancellation needs nothing: whatever was begun may be repeated."""
+        from mayfly.lifecycle import Handle
+
+        handle = Handle.from_json(self.handle)
+        timing = handle.target.timing
+        looks = looks_at(handle.target.staging)
+        started = alive = time.monotonic()
+        longest = min(LONGEST_WATCH, timing.lease_ttl / 3)
+        silent = max(SILENT_SECONDS, 15 * timing.status)
+        heartbeat: float | None = None
+        # After a restart of the triggerer all triggers begin at once; they should not look at once.
+        await asyncio.sleep(random.uniform(0.0, self._interval(handle)))
+        while True:
+            try:
+                seen: _Seen = await looks.do(lambda: self._look(handle), seconds=LOOK_SECONDS)
+            except LookTooLong as error:
+                self.log.warning("No answer, nothing is known; asking again: %s", error)
+            except Exception as error:
+                self.log.warning("Cannot read the run directory; asking again: %s: %s", type(error).__name__, error)
+            else:
+                for line in seen.lines:
+                    self.log.info("%s", line)
+                if seen.reason:
+                    yield TriggerEvent({"reason": seen.reason})
+                    return
+                if seen.heartbeat != heartbeat:
+                    heartbeat, alive = seen.heartbeat, time.monotonic()
+            now = time.monotonic()
+            if now - alive > silent or now - started > longest:
+                yield TriggerEvent({"reason": "time to look at the backend"})
+                return
+            await asyncio.sleep(self._interval(handle))
+
+    def _interval(self, handle: Handle) -> float:
+        age, poll = time.time() - self.since, handle.target.timing.poll
+        return next((pause for until, pause in poll if age < until), poll[-1][1])
+
+    def _look(self, handle: Handle) -> _Seen:
+        """In a thread: read what is new, renew the lease."""
+        from mayfly.attempts import renew_lease
+        from mayfly.rundir import RunDir, open_store
+
+        rundir = self._dir = self._dir or RunDir(open_store(handle.target.staging), handle.name)
+        attempt = rundir.attempt(self.job, self.attempt)
+        if rundir.closing() is not None:
+            return _Seen((), None, "the run is closing")
+        if attempt.record() is not None:
+            return _Seen((), None, "the job has ended")
+        order = attempt.order()
+        if order is None:
+            return _Seen((), None, "there is no such attempt")
+        lines, progress = renew_lease(attempt, order, by=self.by)
+        status = attempt.status()
+        return _Seen((*lines, *filter(None, [progress])), status.at if status else None, "")
