@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 
 from mayfly.contract import Closing, FailureClass, Limits, Outcome, Phase, Timestamp
 from mayfly.rundir import AttemptDir
-from tests.driver.driving import PATIENCE, Drive, Driving
+from tests.driver.driving import LIB, PATIENCE, Drive, Driving
 
 SLEEPS = """
 import time
@@ -143,6 +146,30 @@ def test_closing_in_mid_job_ends_it(driving: Driving) -> None:
     assert record.outcome is Outcome.CANCELLED
     assert record.failure is not None
     assert any("enough" in line for line in record.failure.evidence)
+
+
+def test_cancel_json_ends_it_where_no_signal_reaches(driving: Driving) -> None:
+    drive = running(driving, lease_ttl=10.0)
+    drive.attempt.create("cancel.json", Closing(at=Timestamp(time.time()), by="collect", reason="the task has ended"))
+    record = drive.record()
+    assert record.outcome is Outcome.CANCELLED
+    assert record.failure is not None and "collect: the task has ended" in " ".join(record.failure.evidence)
+
+
+def test_an_attempt_runs_at_most_once_however_often_it_is_started(driving: Driving) -> None:
+    drive = running(driving)
+    again = subprocess.run(
+        [sys.executable, "-m", "mayfly.driver", drive.attempt.rundir.url, "run_job", "1"],
+        env={**os.environ, "PYTHONPATH": str(LIB)},
+        cwd=drive.folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert again.returncode == 17
+    assert "another driver has taken this attempt" in again.stderr
+    assert drive.process.poll() is None
 
 
 def test_closing_before_the_start_runs_nothing(driving: Driving) -> None:

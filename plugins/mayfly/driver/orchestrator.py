@@ -5,13 +5,16 @@ from __future__ import annotations
 import threading
 import time
 
+from mayfly.contract import Closing
 from mayfly.driver.watch import LeaseWatch
 from mayfly.errors import MayflyError
 from mayfly.rundir import AttemptDir
 
 
 class Orchestrator:
-    """Looks at closing.json and lease.json every `interval` seconds. `closing` and `lease_stale` may be read any time.
+    """Looks at closing.json, cancel.json and lease.json every `interval` seconds.
+
+    `closing` and `cancel` (who and why; empty = no) and `lease_stale` may be read any time.
 
     `looked` is set after the first look, whatever it brought.
     """
@@ -19,7 +22,7 @@ class Orchestrator:
     def __init__(self, attempt: AttemptDir, *, ttl: float, interval: float) -> None:
         self._attempt, self._interval = attempt, interval
         self._lease = LeaseWatch(ttl=ttl, longest_gap=3 * interval)
-        self.closing = ""
+        self.closing = self.cancel = ""
         self.looked = threading.Event()
         threading.Thread(target=self._work, name="lease", daemon=True).start()
 
@@ -32,11 +35,10 @@ class Orchestrator:
         return self._lease.ttl
 
     def _work(self) -> None:
-        while not self.closing:
+        while not (self.closing or self.cancel):
             try:
-                closing = self._attempt.rundir.closing()
-                if closing is not None:
-                    self.closing = f"{closing.by}: {closing.reason or 'the cluster is being deleted'}"
+                self.closing = _who(self._attempt.rundir.closing(), or_else="the cluster is being deleted")
+                self.cancel = _who(self._attempt.read(Closing, "cancel.json"), or_else="no reason given")
                 lease = self._attempt.lease()
             except MayflyError:
                 self._lease.unreadable()
@@ -49,3 +51,7 @@ class Orchestrator:
                     self._lease.read(time.monotonic(), seq=lease.seq, ttl=lease.ttl_s)
             self.looked.set()
             time.sleep(self._interval)
+
+
+def _who(asked: Closing | None, *, or_else: str) -> str:
+    return "" if asked is None else f"{asked.by}: {asked.reason or or_else}"

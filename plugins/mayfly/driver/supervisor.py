@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mayfly.classify import Facts
-from mayfly.contract import JobOrder, Phase, Timestamp, encode
+from mayfly.contract import JobOrder, Phase, Started, Timestamp, encode
 from mayfly.driver import environment, tree
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import Evidence, oom_kills
@@ -218,7 +219,8 @@ class Supervisor:
     def _write_record(self, end: Ended, facts: Facts) -> int:
         failure = explain(facts, complain=self.log.say)
         outcome = outcome_of(failure)
-        self.log.say(f"{outcome}: {failure.summary()}" if failure else f"{outcome}")
+        # The class alone: evidence and advice are the record's, and stand at the end of whatever shows this log.
+        self.log.say(f"{outcome}: {failure.cls}" if failure else f"{outcome}")
         self._put_files()
         self._enter(Phase.ENDED)
         record = make_record(
@@ -292,6 +294,7 @@ class Supervisor:
             in_phase=now - self._phase_since,
             signal=self.loop.asked_to_stop,
             closing=self.orchestrator.closing,
+            cancel=self.orchestrator.cancel,
             lease_stale=self.orchestrator.lease_stale,
             lease_ttl=self.orchestrator.lease_ttl,
             start_error=self.children.answers.get("failed", {}).get("error", ""),
@@ -349,7 +352,8 @@ class Supervisor:
 
 
 def main(arguments: list[str]) -> int:
-    """`RUNDIR JOB ATTEMPT`. Exit codes: 0 job succeeded, 1 job failed, 2 nothing could be started, 3 no record."""
+    """`RUNDIR JOB ATTEMPT`. Exit codes: 0 job succeeded, 1 job failed, 2 nothing could be started, 3 no record,
+    17 another driver has taken this attempt."""
     if len(arguments) != 3 or not arguments[2].isdigit():
         print("usage: python -m mayfly.driver RUNDIR JOB ATTEMPT", file=sys.stderr)
         return 2
@@ -365,6 +369,14 @@ def main(arguments: list[str]) -> int:
     if order is None or ended:
         problem = f"this attempt has ended before: {attempt.url}/record.json" if ended else f"no {attempt.url}/job.json"
         print(f"mayfly: {problem}", file=sys.stderr)
+        return 2
+    try:
+        me = Started(pid=os.getpid(), host=platform.node(), at=Timestamp(time.time()))
+        if not attempt.create("started.json", me):
+            print(f"mayfly: another driver has taken this attempt: {attempt.url}/started.json", file=sys.stderr)
+            return 17
+    except MayflyError as error:
+        print(f"mayfly: nothing can be recorded, so nothing is started: {error}", file=sys.stderr)
         return 2
     tree.become_subreaper()
     try:

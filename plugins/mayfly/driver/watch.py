@@ -116,6 +116,7 @@ class Seen:
     in_phase: float = 0.0
     signal: str = ""
     closing: str = ""
+    cancel: str = ""
     lease_stale: bool = False
     lease_ttl: float = 0.0
     start_error: str = ""
@@ -130,6 +131,8 @@ def reason_to_end(seen: Seen, order: JobOrder) -> Ended | None:
         return Ended("cancelled", f"{seen.signal} received")
     if seen.closing:
         return Ended("closing", f"closing.json: {seen.closing}")
+    if seen.cancel:
+        return Ended("cancelled", f"cancel.json: {seen.cancel}")
     if seen.now >= order.expires_at:
         return Ended("expired", "the cluster's maximum age is over")
     if seen.lease_stale:
