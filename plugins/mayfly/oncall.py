@@ -52,10 +52,11 @@ def listing(project: Project, target_name: str | None, *, closed: int, as_json: 
     if rows:
         rows.sort(key=lambda row: -row[0])
         print(table([cells for _, cells in rows], head=("RUN", "JOB", "TARGET", "STATE", "CLUSTER", "AGE", "")))
-    print(
-        f"({hidden} more closed runs: -n {hidden + len(rows)} shows them)" if hidden else "" if rows else "no runs yet"
-    )
-    return OK
+    if hidden:
+        print(f"({hidden} more closed runs: -n {hidden + len(rows)} shows them)")
+    elif not rows and not silent:
+        print("no runs yet")
+    return FAILED if silent else OK
 
 
 def _absent(item: Listed) -> bool:
