@@ -107,12 +107,23 @@ def _may_be_path(text: str) -> bool:
 # ---------------------------------------------------------------- templates
 
 
+def template_names(tree: Any) -> set[str]:
+    """The names that a parsed Jinja template reads and does not set itself.
+
+    Not jinja2.meta's way, which refuses the filters that Airflow adds (`{{ data_interval_start | ds }}`).
+    """
+    from jinja2 import nodes
+
+    names = list(tree.find_all(nodes.Name))
+    return {node.name for node in names if node.ctx == "load"} - {node.name for node in names if node.ctx != "load"}
+
+
 def templates(args: Iterable[str], *, known: Mapping[str, Collection[str]]) -> Iterator[tuple[int, Severity, str]]:
     """(index, severity, message) for each argument whose template cannot be filled in.
 
     `known` holds the names below params, inputs and outputs.
     """
-    from jinja2 import Environment, TemplateSyntaxError, meta, nodes
+    from jinja2 import Environment, TemplateSyntaxError, nodes
 
     environment = Environment(extensions=["jinja2.ext.do"])
     for index, text in enumerate(args):
@@ -130,7 +141,7 @@ def templates(args: Iterable[str], *, known: Mapping[str, Collection[str]]) -> I
         for base, name in lookups:
             if isinstance(base, nodes.Name) and base.name in known and name not in known[base.name]:
                 yield index, "error", f"there is no {base.name}.{name}; {choices(str(name), known[base.name])}"
-        for name in sorted(meta.find_undeclared_variables(tree) - set(TEMPLATE_NAMES)):
+        for name in sorted(template_names(tree) - set(TEMPLATE_NAMES)):
             yield index, *_unknown_name(name)
 
 

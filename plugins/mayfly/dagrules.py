@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from mayfly.checks import Severity
+from mayfly.checks import Severity, template_names
 from mayfly.dagfacts import TEARDOWN_RULE, Dag, Kind, Task
 from mayfly.units import format_duration
 
@@ -204,9 +204,7 @@ def _names_in(text: str) -> set[str]:
         tree = Environment(extensions=["jinja2.ext.do"]).parse(text)
     except TemplateError:
         return set()  # a task says so when it renders, `mayfly validate` before
-    # Not jinja2.meta, which refuses the filters that Airflow adds ({{ data_interval_start | ds }}).
-    names = list(tree.find_all(nodes.Name))
-    read = {node.name for node in names if node.ctx == "load"} - {node.name for node in names if node.ctx != "load"}
+    read = template_names(tree)
     of_run = [node for node in tree.find_all(nodes.Getattr) if node.attr in _UNDATED]
     return (read & set(_UNDATED)) | {
         f"dag_run.{node.attr}" for node in of_run if isinstance(node.node, nodes.Name) and node.node.name == "dag_run"

@@ -59,7 +59,13 @@ def open_store(url: str, **storage_options: Any) -> Store:
     import fsspec  # the local store needs none of it: 0.1 s less for each poke
 
     options = {"use_listings_cache": False, **storage_options}
-    filesystem, root = fsspec.core.url_to_fs(url, **options)
+    try:
+        filesystem, root = fsspec.core.url_to_fs(url, **options)
+    except (ValueError, ImportError) as error:
+        raise StoreUnsuitable(
+            f"staging {url!r} cannot be used: {error}. Known are file://, and with their packages installed gs:// (gcsfs) "
+            "and s3:// (s3fs)"
+        ) from error
     return FsspecStore(filesystem, root, url=url)
 
 

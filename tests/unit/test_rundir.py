@@ -163,6 +163,17 @@ def test_a_folder_in_the_way_is_not_absence(tmp_path: Path) -> None:
         store.put("record.json", b"")
 
 
+def test_a_file_in_the_way_is_not_somebody_who_was_first(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("no folder")
+    with pytest.raises(StoreUnavailable):
+        FileStore(tmp_path).create("runs/a/plan.json", b"1")
+
+
+def test_an_unknown_kind_of_store_says_which_are_known() -> None:
+    with pytest.raises(StoreUnsuitable, match=r"nowhere://x.*gs:// \(gcsfs\)"):
+        open_store("nowhere://x")
+
+
 def test_nothing_unfinished_is_ever_seen(tmp_path: Path) -> None:
     """A file store shows an object whole or not at all, and leaves nothing beside it."""
     store = FileStore(tmp_path)

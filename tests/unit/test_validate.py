@@ -201,6 +201,7 @@ def spec_with_args(*args: str) -> str:
         "{% for part in inputs.trips.split('/') %}{{ part }}{% endfor %}",
         "{{ params[inputs.trips] }}",
         "no template, ${x} { y }",
+        "{{ data_interval_start | ds }}",
     ],
 )
 def test_good_templates(project: Project, arg: str) -> None:
