@@ -63,8 +63,8 @@ def open_store(url: str, **storage_options: Any) -> Store:
         filesystem, root = fsspec.core.url_to_fs(url, **options)
     except (ValueError, ImportError) as error:
         raise StoreUnsuitable(
-            f"staging {url!r} cannot be used: {error}. Known are file://, and with their packages installed gs:// (gcsfs) "
-            "and s3:// (s3fs)"
+            f"staging {url!r} cannot be used: {error}. Known are file://, and with their packages installed gs:// "
+            "(gcsfs) and s3:// (s3fs)"
         ) from error
     return FsspecStore(filesystem, root, url=url)
 

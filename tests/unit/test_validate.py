@@ -201,7 +201,6 @@ def spec_with_args(*args: str) -> str:
         "{% for part in inputs.trips.split('/') %}{{ part }}{% endfor %}",
         "{{ params[inputs.trips] }}",
         "no template, ${x} { y }",
-        "{{ data_interval_start | ds }}",
     ],
 )
 def test_good_templates(project: Project, arg: str) -> None:
@@ -218,6 +217,7 @@ def test_good_templates(project: Project, arg: str) -> None:
         ("{{ input.trips }}", "error", "unknown name 'input'; did you mean 'inputs'?"),
         ("{{ inputs.trips", "error", "is no template"),
         ("{% if x %}", "error", "is no template"),
+        ("{{ data_interval_start | ds }}", "warning", "exists in Airflow only"),
         ("{{ ds }}", "warning", "use run_date"),
         ("{{ ti.xcom_pull('a') }}", "warning", "exists in Airflow only"),
     ],
