@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import DAG, task, task_group
 
-from mayfly.airflow.taskgroup import dask_cluster
+from mayfly import dask_cluster
 
 
 @task

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from airflow.sdk import DAG, task
 
-from mayfly.airflow.taskgroup import dask_cluster
+from mayfly import dask_cluster
 
 
 @task

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mayfly.airflow.factory import build_dags
+from mayfly import build_dags
 
 build_dags(globals())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, task, task_group
+from airflow.sdk import DAG, TaskGroup, task, task_group
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -177,15 +178,56 @@ def test_pool_and_queue_of_the_group_count() -> None:
 def test_mapped_over_clusters() -> None:
     with DAG("d", schedule=None) as dag:
 
+        @task
+        def before(seed: int) -> int:
+            return seed
+
+        @task
+        def after() -> None: ...
+
         @task_group
         def each(seed: Any) -> None:
             with dask_cluster(JOB) as cluster:
-                cluster.run(args=["{{ run_date }}", seed])
+                cluster.run(args=["{{ run_date }}", before(seed)])
+                cluster.run("b.py")
+            cluster >> after()
 
         each.expand(seed=[1, 2])
-    plan = group(dag, "plan", "each.trips")
-    assert plan.members.mapped and plan.members.group_id == "each.trips"
+    plan = group(dag, "plan", "each")
+    assert plan.members.mapped and plan.members.group_id == "each"
+    assert group(dag, "after", "each").upstream_task_ids == {"each.b"}, "waits for the jobs alone"
+    assert "each.before" in group(dag, "run_job", "each").upstream_task_ids
+    assert {found.task_id for found in dag.tasks if found.is_teardown} == {
+        "each.collect_metrics",
+        "each.delete_cluster",
+        "each.report",
+    }
     dag.validate()
+    dag.check_cycle()
+
+
+def test_no_group_within_a_mapped_one() -> None:
+    """After a clear Airflow can no longer run, or delete, anything of such a DAG."""
+
+    def with_a_group_id() -> None:
+        dask_cluster(JOB, group_id="mine")
+
+    def deeper() -> None:
+        with TaskGroup("inner"):
+            dask_cluster(JOB)
+
+    def twice() -> None:
+        dask_cluster(JOB)
+        dask_cluster(JOB)
+
+    for wrong in (with_a_group_id, deeper, twice):
+
+        @task_group
+        def each(seed: Any, wrong: Callable[[], None] = wrong) -> None:
+            wrong()
+
+        with DAG("d", schedule=None), pytest.raises(InputError, match="a mapped group holds one dask_cluster"):
+            each.expand(seed=[1, 2])
 
 
 def test_a_skip_is_not_passed_on_by_our_own_edges() -> None:
@@ -229,3 +271,19 @@ def test_too_late_and_too_early() -> None:
 def test_an_error_of_the_user_is_not_hidden() -> None:
     with DAG("d", schedule=None), pytest.raises(ZeroDivisionError), dask_cluster(JOB):
         _ = 1 / 0
+
+
+def test_a_timeout_of_the_dag_run_is_refused() -> None:
+    """Airflow ends such a run without its teardowns."""
+    with DAG("d", schedule=None, dagrun_timeout=timedelta(hours=1)):
+        with pytest.raises(InputError, match="dagrun_timeout"), dask_cluster(JOB) as cluster:
+            cluster.run()
+
+
+def test_public_names() -> None:
+    import mayfly
+
+    assert mayfly.__all__ == ["build_dags", "dask_cluster"]
+    assert mayfly.dask_cluster is dask_cluster
+    with pytest.raises(AttributeError, match="no attribute 'dask_clutser'"):
+        mayfly.dask_clutser  # noqa: B018

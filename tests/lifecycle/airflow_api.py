@@ -43,6 +43,7 @@ class Api:
         """What the condition answers, once that is true."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
+            self.stack.revive()
             if found := condition():
                 return found
             time.sleep(1.0)
@@ -69,7 +70,7 @@ class Run:
 
     def tasks(self) -> dict[str, str | None]:
         found = self.api.call("GET", f"{self.path}/taskInstances")["task_instances"]
-        return {task["task_id"].removeprefix("cluster."): task["state"] for task in found}
+        return {_short(task): task["state"] for task in found}
 
     def tries(self, task: str) -> int:
         return int(self.api.call("GET", f"{self.path}/taskInstances/cluster.{task}")["try_number"])
@@ -80,18 +81,18 @@ class Run:
     def clear(self) -> None:
         self.api.call("POST", f"{self.path}/clear", {"dry_run": False, "only_failed": False})
 
-    def clear_tasks(self, *tasks: str, downstream: bool = False) -> list[str]:
-        """What Airflow really cleared."""
+    def clear_tasks(self, *tasks: str | tuple[str, int], downstream: bool = False) -> list[str]:
+        """Clear tasks, by full name or (full name, map index); what Airflow really cleared."""
         body = {
             "dry_run": False,
             "only_failed": False,
             "dag_run_id": self.run_id,
-            "task_ids": [f"cluster.{task}" for task in tasks],
+            "task_ids": list(tasks),
             "include_downstream": downstream,
             "reset_dag_runs": True,
         }
         answer = self.api.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
-        return sorted(task["task_id"].removeprefix("cluster.") for task in answer["task_instances"])
+        return sorted(_short(task) for task in answer["task_instances"])
 
     def end(self) -> str:
         """The final state."""
@@ -113,3 +114,9 @@ class Run:
             state in (None, "scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting")
             for state in self.tasks().values()
         )
+
+
+def _short(task: dict[str, Any]) -> str:
+    """`plan` for `cluster.plan`, `plan[1]` for a mapped one."""
+    name = task["task_id"].rsplit(".", 1)[-1]
+    return name if task["map_index"] < 0 else f"{name}[{task['map_index']}]"

@@ -21,7 +21,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     settings = {
         "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent / "plugins"), str(HERE)]),
         "MAYFLY_STATE_DIR": str(folder / "state"),
-        "MAYFLY_INSTALLATION": "live-tests",
+        "MAYFLY_INSTALLATION": "",  # so that the first runs, all at once, make the id in the metadata
         # A task process that was killed is noticed at once, not at the next heartbeat but five.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
         "AIRFLOW__CORE__PARALLELISM": "4",

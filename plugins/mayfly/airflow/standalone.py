@@ -30,6 +30,7 @@ from pathlib import Path
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 USER = "admin"
 STOP_SECONDS = 15.0
+MOST_DEATHS = 10
 
 
 class Stack:
@@ -112,6 +113,7 @@ class Stack:
             raise SystemExit(f"airflow db migrate failed; see {log}\n{_tail(log)}")
 
     def start(self, components: tuple[str, ...] = COMPONENTS) -> None:
+        """Start components, each with a log of its own."""
         for name in components:
             with (self.home / f"{name}.log").open("ab") as out:
                 self.processes[name] = subprocess.Popen(
@@ -119,9 +121,21 @@ class Stack:
                     start_new_session=True, cwd=self.home,
                 )  # fmt: skip
 
-    def dead(self) -> str:
-        """The first component that has ended by itself, empty when all live."""
-        return next((name for name, process in self.processes.items() if process.poll() is not None), "")
+    def dead(self) -> list[str]:
+        """Components that have ended by themselves."""
+        return [name for name, process in self.processes.items() if process.poll() is not None]
+
+    def revive(self) -> list[str]:
+        """Start again what has ended; returns its names.
+
+        SQLite has no row locks, and a scheduler that loses a race with the api-server ends (StaleDataError); elsewhere
+        whatever runs the scheduler starts it again, too.
+        """
+        ended = self.dead()
+        for name in ended:
+            self._end_session(self.processes[name])
+            self.start((name,))
+        return ended
 
     def wait_ready(self, seconds: float = 180.0, *, tick: Callable[[], None] = lambda: None) -> None:
         """Until all components report healthy. SystemExit with a component's log when it died, or after `seconds`."""
@@ -129,7 +143,7 @@ class Stack:
         health: Mapping[str, Mapping[str, object]] = {}
         wanted = {"scheduler": "scheduler", "dag-processor": "dag_processor", "triggerer": "triggerer"}
         while time.monotonic() < deadline:
-            if name := self.dead():
+            for name in self.dead():
                 raise SystemExit(f"{name} ended; see {self.home / name}.log\n{_tail(self.home / f'{name}.log')}")
             try:
                 with urllib.request.urlopen(f"{self.url}/api/v2/monitor/health", timeout=10) as answer:
@@ -155,10 +169,15 @@ class Stack:
             except subprocess.TimeoutExpired:
                 pass
         for process in self.processes.values():
-            for left in _session(process.pid):
-                _kill(left)
-            process.wait()
+            self._end_session(process)
         self.processes.clear()
+
+    def _end_session(self, process: subprocess.Popen[bytes]) -> None:
+        for left in _session(process.pid):
+            if left != process.pid:
+                _kill(left)
+        process.kill()  # does nothing once it has been waited for: its pid may be anybody's by now
+        process.wait()
 
     def _command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "airflow", *arguments]
@@ -174,7 +193,7 @@ def _session(leader: int) -> list[int]:
                     found.append(int(entry))
             except OSError:  # it has just ended
                 continue
-    return found or [leader]
+    return found
 
 
 def _kill(pid: int) -> None:
@@ -232,9 +251,13 @@ def main(arguments: list[str] | None = None) -> int:
         stack.wait_ready()
         print(f"\n  Airflow    {stack.url}\n  user       {USER}\n  password   {stack.secrets['password']}\n")
         print("  Ctrl-C stops it.", flush=True)
-        while not (name := stack.dead()):
+        deaths = 0
+        while deaths < MOST_DEATHS:
             time.sleep(1.0)
-        print(f"{name} ended by itself; its last words:\n{_tail(home / f'{name}.log')}")
+            for name in stack.revive():
+                deaths += 1
+                print(f"{name} ended by itself and was started again; see {home / name}.log", flush=True)
+        print(f"components ended {deaths} times; giving up", flush=True)
         code = 1
     except KeyboardInterrupt:
         print("\nstopping ...", flush=True)

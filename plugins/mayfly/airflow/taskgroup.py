@@ -22,7 +22,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, TaskGroup, TriggerRule
+from airflow.sdk.definitions._internal.contextmanager import TaskGroupContext
 from airflow.sdk.definitions._internal.mixins import DependencyMixin
+from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 from mayfly.airflow import members as names
 from mayfly.airflow.members import Job, Members
@@ -56,6 +58,9 @@ def dask_cluster(
 ) -> DaskCluster:
     """A cluster as `job` describes it (a name below jobs/, or a JobSpec), for use in a `with` statement in a DAG.
 
+    Map it over several clusters by a `@task_group` that holds one `dask_cluster` and is expanded: that group is then
+    the cluster's own, and takes no `group_id`.
+
     `target` may be a template or the result of another task; by default it is the job's. `group_id` is the job's name
     by default. `max_age` (seconds) is when the cluster ends by itself whatever happens; by default it follows from the
     limits of its jobs. `pool` and `queue` are for all tasks of the group: those of `default_args` do not count here,
@@ -66,7 +71,7 @@ def dask_cluster(
     return DaskCluster(
         job,
         target=job.target if target is None else target,
-        group_id=group_id or job.name,
+        group=_group(job, group_id),
         max_age=max_age,
         settings={"pool": pool, "queue": queue, "delay": retry_delay},
     )
@@ -76,13 +81,13 @@ class DaskCluster(DependencyMixin):
     """What `dask_cluster` returns. Stands for the group in `a >> cluster >> b`."""
 
     def __init__(
-        self, job: JobSpec, *, target: Any, group_id: str, max_age: float | None, settings: Mapping[str, Any]
+        self, job: JobSpec, *, target: Any, group: TaskGroup, max_age: float | None, settings: Mapping[str, Any]
     ) -> None:
         self.job = job
         self._settings = settings
-        self.group = TaskGroup(group_id=group_id, tooltip=job.description)
-        mapped = next(self.group.iter_mapped_task_groups(), None) is not None
-        self._members = Members(group_id=str(self.group.group_id), mapped=mapped)
+        self.group = group
+        self._mapped = isinstance(group, MappedTaskGroup)
+        self._members = Members(group_id=str(group.group_id), mapped=self._mapped)
         self._common: dict[str, Any] = {
             "job": job,
             "target": target,
@@ -90,7 +95,6 @@ class DaskCluster(DependencyMixin):
             "task_group": self.group,
         }
         self._jobs: list[RunJobOperator] = []
-        self._max_age = max_age
         self._deleted: DeleteClusterOperator | None = None
         self._plan = PlanOperator(
             task_id=names.PLAN, max_age=max_age, do_xcom_push=True, **self._common, **self._pins(retries=2)
@@ -157,7 +161,8 @@ class DaskCluster(DependencyMixin):
     # -- the group
 
     def __enter__(self) -> DaskCluster:
-        self.group.__enter__()
+        if not self._mapped:  # else we are in it already, and so is whatever its author adds
+            self.group.__enter__()
         return self
 
     def __exit__(
@@ -167,12 +172,18 @@ class DaskCluster(DependencyMixin):
             if kind is None:
                 self._wire()
         finally:
-            self.group.__exit__(kind, error, trace)
+            if not self._mapped:
+                self.group.__exit__(kind, error, trace)
 
     def _wire(self) -> None:
         if not self._jobs:
             raise InputError(
                 f"{self._members.group_id}: no job runs on this cluster; call cluster.run() in the `with` block"
+            )
+        if self.group.dag.dagrun_timeout is not None:
+            raise InputError(
+                f"DAG {self.group.dag.dag_id}: dagrun_timeout ends a run without its teardowns, so the cluster of "
+                f"{self._members.group_id} would not be deleted; remove it, and set the job's timeout instead"
             )
         collect = CollectMetricsOperator(
             task_id=names.COLLECT, do_xcom_push=False, **self._common, **self._pins(retries=0)
@@ -213,20 +224,46 @@ class DaskCluster(DependencyMixin):
 
     @property
     def roots(self) -> Sequence[Any]:
-        return self.group.roots
+        return [self._plan] if self._mapped else self.group.roots
 
     @property
     def leaves(self) -> Sequence[Any]:
-        return self.group.leaves
+        if not self._mapped:
+            return self.group.leaves
+        return [job for job in self._jobs if not any(other.task_id in job.downstream_task_ids for other in self._jobs)]
 
     def set_upstream(self, other: Any, edge_modifier: Any = None) -> None:
-        self.group.set_upstream(other, edge_modifier)
+        for part in self.roots if self._mapped else [self.group]:
+            part.set_upstream(other, edge_modifier)
 
     def set_downstream(self, other: Any, edge_modifier: Any = None) -> None:
-        self.group.set_downstream(other, edge_modifier)
+        for part in self.leaves if self._mapped else [self.group]:
+            part.set_downstream(other, edge_modifier)
 
     def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
-        self.group.update_relative(other, upstream, edge_modifier)
+        if not self._mapped:
+            self.group.update_relative(other, upstream, edge_modifier)
+
+
+def _group(job: JobSpec, group_id: str | None) -> TaskGroup:
+    """A group of its own; inside a mapped group that one itself.
+
+    A group *within* a mapped one is refused: after a clear Airflow's api-server answers 500 to every task of such a DAG
+    ("weakly-referenced object no longer exists", seen on 3.1.8, and half of it on 3.3.2), also to those that delete.
+    """
+    around = TaskGroupContext.get_current()
+    if around is None or next(around.iter_mapped_task_groups(), None) is None:
+        return TaskGroup(group_id=group_id or job.name, tooltip=job.description)
+    if (
+        group_id is not None
+        or not isinstance(around, MappedTaskGroup)
+        or around.child_id(names.PLAN) in around.children
+    ):
+        raise InputError(
+            f"group {around.group_id!r}: a mapped group holds one dask_cluster, directly and without group_id; for "
+            "another one expand another @task_group"
+        )
+    return around
 
 
 def _project(folder: Path) -> Project:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 POKE_SECONDS = 2.0
 """What one poke costs beside its interval: the task's process starts and ends (measured 1.5-3 s)."""
 
-SCHEDULER_SECONDS = 3.0
+SCHEDULER_SECONDS = 4.0
 """How long a scheduler may need to hear that a task's process has ended."""
 
 log = logging.getLogger("airflow.task.mayfly")

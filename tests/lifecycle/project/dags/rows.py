@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from airflow.sdk import DAG
+from typing import Any
 
-from mayfly.airflow.taskgroup import dask_cluster
+from airflow.sdk import DAG, task_group
+
+from mayfly import dask_cluster
 
 # default_args are those of a user who knows nothing of clusters: none of them may count.
 HOSTILE = {"depends_on_past": True, "trigger_rule": "all_done", "retries": 9, "pool": "no_such_pool"}
@@ -20,3 +22,13 @@ def row(dag_id: str, job: str, target: str) -> DAG:
 dies_during_create = row("dies_during_create", "quick", "dies-during-create")
 refuses_create = row("refuses_create", "quick", "refuses-create")
 never_deletes = row("never_deletes", "quick", "never-deletes")
+
+
+@task_group
+def each(seed: Any) -> None:
+    with dask_cluster("quick", retry_delay=1.0) as cluster:
+        cluster.run(args=["{{ outputs.marks }}", "{{ run_date }}", seed])
+
+
+with DAG("mapped", schedule=None, is_paused_upon_creation=False) as mapped:
+    each.expand(seed=[1, 2])

@@ -1,0 +1,78 @@
+"""Waiting in the triggerer: nobody's worker slot is held, and neither a mark nor a killed triggerer hurts the run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from mayfly.airflow.standalone import Stack
+from tests.lifecycle.airflow_api import Api, Run
+from tests.lifecycle.test_verdicts import OURS, Live
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@dataclass
+class Waiting:
+    live: Live
+    goes_on: Run
+    marked: Run
+
+
+@pytest.fixture(scope="module")
+def waiting(stack: Stack) -> Waiting:
+    """Two runs whose jobs are deferred and have been seen working."""
+    api = Api(stack)
+    runs = [api.trigger("patient"), api.trigger("patient")]
+    live = Live(api, stack.project, {})
+    for run in runs:
+        api.until(lambda run=run: run.tasks().get("run_job") == "deferred", "a deferred job")
+    return Waiting(live, *runs)
+
+
+def log_shows(waiting: Waiting, run: Run, text: str) -> None:
+    waiting.live.api.until(lambda: text in run.log("run_job"), f"{text!r} in the task log")
+
+
+def test_a_deferred_job_shows_its_log(waiting: Waiting) -> None:
+    log_shows(waiting, waiting.marked, "waiting by deferring to the triggerer: the target says so")
+    log_shows(waiting, waiting.marked, "still here: 3")
+    assert waiting.marked.tasks()["run_job"] == "deferred"
+
+
+def test_marked_failed_while_deferred(waiting: Waiting) -> None:
+    live, run = waiting.live, waiting.marked
+    rundir = live.only(run)
+    run.mark("failed")
+    assert run.end() == "failed"
+    tasks = run.tasks()
+    assert (tasks["delete_cluster"], tasks["report"]) == ("success", "failed")
+    assert live.receipt(rundir) and live.none_left(rundir)
+    record = rundir.attempt("run_job", 1).record()
+    assert record is not None and record.outcome == "cancelled"
+    assert live.times_run(rundir) == 0
+
+
+def test_triggerer_killed_and_restarted(waiting: Waiting, stack: Stack) -> None:
+    live, run = waiting.live, waiting.goes_on
+    rundir = live.only(run)
+    attempt = rundir.attempt("run_job", 1)
+    old = psutil.Process(stack.processes["triggerer"].pid)
+    for process in [*old.children(recursive=True), old]:
+        process.kill()
+    stack.processes["triggerer"].wait()
+    lease = attempt.lease()
+    assert lease is not None
+    stack.start(("triggerer",))
+    live.api.until(lambda: (now := attempt.lease()) and now.seq > lease.seq + 2, "a renewed lease")
+    (stack.project / "data" / "marks" / f"go-{rundir.name}").touch()
+    assert run.end() == "success"
+    assert run.tasks() == dict.fromkeys(OURS, "success")
+    assert live.times_run(rundir) == 1
+    assert rundir.last_attempt("run_job") == 1
+    assert live.receipt(rundir) and live.none_left(rundir)
+    shown = run.log("run_job")
+    assert shown.count("still here: 2\n") + shown.count("still here: 2 ") == 1, "no line is lost or shown twice"
+    assert "run_job: success in" in shown
