@@ -21,8 +21,6 @@ from mayfly.terminal import Terminal, age, table
 
 OK, FAILED, STILL_THERE = 0, 1, 3
 _POLL_SECONDS = 0.5
-NO_ANSWER = (MayflyError, ValueError, ImportError)
-"""The last two are fsspec's words for a scheme it does not know, or whose package is not installed."""
 
 
 def listing(project: Project, target_name: str | None, *, closed: int, as_json: bool) -> int:
@@ -33,7 +31,7 @@ def listing(project: Project, target_name: str | None, *, closed: int, as_json: 
     for target in _targets(project, target_name):
         try:
             found = list_runs(target)
-        except NO_ANSWER as error:  # one place without an answer must not hide the others
+        except MayflyError as error:  # one place without an answer must not hide the others
             print(f"target {target.name}: {error}", file=sys.stderr)
             silent += 1
             continue
@@ -139,7 +137,7 @@ def reap_targets(project: Project, target_name: str | None, *, dry_run: bool) ->
             for leak in leaks(target):
                 found += 1
                 left += not _reaped(leak, target, terminal, dry_run=dry_run)
-        except NO_ANSWER as error:
+        except MayflyError as error:
             left += 1
             terminal.warn(f"target {target.name}: {error}")
     if not found and not left:
