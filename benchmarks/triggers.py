@@ -119,7 +119,7 @@ def quiet() -> logging.Logger:
 
 def main() -> int:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 60.0
+    seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 30.0
     log, worst = quiet(), 0.0
     with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as folder:
         found = attempts(Path(folder), count)
