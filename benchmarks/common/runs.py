@@ -13,8 +13,9 @@ from typing import Any
 
 from mayfly.contract import Record
 from mayfly.identity import cli_identity
-from mayfly.lifecycle import JobRequest, Poll, Run
+from mayfly.lifecycle import JobRequest, Run
 from mayfly.planning import plan_step
+from mayfly.poke import Poll
 from mayfly.project import Project
 
 TWO_WORKERS = "cluster: {workers: 2, worker: {cores: 1, memory: 600 MB}}\nretries: 0\n"

@@ -25,27 +25,18 @@ from mayfly.contract import (
     Lease,
     Outcome,
     Plan,
-    Receipt,
     Record,
     Timestamp,
     from_json,
     to_json,
 )
+from mayfly.deletion import Deletion
 from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused
-from mayfly.generation import DeletionFacts, JobMove, State, job_move, prove_deletion, state_of
+from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
+from mayfly.poke import Poll
 from mayfly.rundir import AttemptDir, RunDir, Store, open_store
 from mayfly.states import ClusterState
-
-
-@dataclass(frozen=True, kw_only=True)
-class Poll:
-    """What a poke found. `lines` are to be logged, `progress` too when not empty (it is, when nothing changed)."""
-
-    done: bool
-    lines: tuple[str, ...] = ()
-    progress: str = ""
-    result: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,93 +306,7 @@ class Run:
         waiting = self._end_jobs(by=by, reason=reason or "the cluster is being deleted")
         if waiting:
             return waiting
-        found = self._present()
-        if found:
-            self.dir.create("deleting.json", Deleting(found=tuple(sorted(found)), at=_now()))
-        owners = self._owners()
-        for name in {self.plan.name, *found}:
-            if name in owners:
-                self.backend.delete(name, owner=owners[name])
-        facts = self._deletion_facts(closing)  # before the listing: what happens after it was not listed
-        left = self._present()
-        if left:
-            about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
-            over = time.time() - closing.at - self.plan.limits.delete
-            if over > 0:
-                raise DeadlinePassed(
-                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: "
-                    f"{about}. End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
-                )
-            return Poll(done=False, progress=f"deleting: {about}")
-        return self._prove(facts, by=by)
-
-    def _deletion_facts(self, closing: Closing) -> DeletionFacts:
-        calls = self.dir.calls()
-        now = _now()
-        return DeletionFacts(
-            asked=bool(calls),
-            created=any(returned and returned.called for _, returned in calls),
-            pending=any(returned is None for _, returned in calls),
-            matched=self.dir.deleting() is not None,
-            expired=now > self.plan.expires_at,
-            settle_seconds=self.backend.settle_seconds,
-            closing_at=closing.at,
-            now=now,
-        )
-
-    def _prove(self, facts: DeletionFacts, *, by: str) -> Poll:
-        proof = prove_deletion(facts)
-        if proof.unproven:
-            raise NotProven(f"cluster {self.plan.name}: {proof.unproven}")
-        if proof.wait_until is not None:
-            return Poll(
-                done=False,
-                progress=f"nothing is listed; watching {proof.wait_until - facts.now:.0f} s more for a late create",
-            )
-        now, calls = _now(), self.dir.calls()
-        began = calls[0][0].at if calls else None
-        labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
-        self.dir.create(
-            "receipt.json",
-            Receipt(
-                name=self.plan.name,
-                generation=self.plan.generation,
-                owner=self.plan.owner,
-                created_at=began,
-                deleted_at=now,
-                rule=proof.rule,
-                checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
-                billed_seconds=round(now - began, 3) if began else 0.0,
-                cost=0.0 if self.plan.target.backend == "local" else None,
-                by=by,
-            ),
-        )
-        receipt = self.dir.receipt()
-        return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
-
-    def _present(self) -> dict[str, ClusterView]:
-        """Every cluster of this run, up to this generation, that is not proven absent."""
-        views = {self.plan.name: self.backend.describe(self.plan.name)}
-        wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
-        for view in self.backend.find(wanted):
-            if int(view.labels.get("generation", "0")) <= self.plan.generation:
-                views[view.name] = view
-        return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
-
-    def _owners(self) -> dict[str, str]:
-        """Names of this run's clusters up to this generation, with the nonces that their plans hold."""
-        owners = {self.plan.name: self.plan.owner}
-        for generation in range(1, self.plan.generation):
-            name = cluster_name(
-                prefix=self.plan.target.prefix,
-                job=self.plan.job,
-                identity=self.plan.identity,
-                generation=generation,
-            )
-            plan = RunDir(self.store, name).plan()
-            if plan is not None:
-                owners[name] = plan.owner
-        return owners
+        return Deletion(plan=self.plan, rundir=self.dir, backend=self.backend).poke(closing, by=by)
 
     # -- report
 

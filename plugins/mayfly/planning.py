@@ -11,8 +11,9 @@ from mayfly.backends.base import open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
 from mayfly.generation import PlanMove, plan_move, state_of
-from mayfly.lifecycle import Handle, Poll, Run
+from mayfly.lifecycle import Handle, Run
 from mayfly.plan import describe, make_plan
+from mayfly.poke import Poll
 from mayfly.rundir import FileStore, RunDir, open_store, require_create_if_absent
 from mayfly.spec import JobSpec
 

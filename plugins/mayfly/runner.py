@@ -21,9 +21,10 @@ from mayfly.contract import FrozenTarget, Plan
 from mayfly.errors import DeadlinePassed, InputError, JobFailed, MayflyError, NotProven
 from mayfly.identity import cli_identity, require_state_folder
 from mayfly.interrupts import Abandoned, Interrupted, Interrupts
-from mayfly.lifecycle import JobRequest, Poll, Run
+from mayfly.lifecycle import JobRequest, Run
 from mayfly.plan import make_plan
 from mayfly.planning import plan_step
+from mayfly.poke import Poll
 from mayfly.project import Project
 from mayfly.spec import JobSpec
 from mayfly.terminal import Terminal

@@ -24,8 +24,9 @@ from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, 
 from mayfly.errors import JobFailed, NotProven, PlanError, Refused
 from mayfly.generation import State
 from mayfly.inventory import end_leak, find_run, leaks, list_runs
-from mayfly.lifecycle import Handle, JobRequest, Poll, Run, find_handle
+from mayfly.lifecycle import Handle, JobRequest, Run, find_handle
 from mayfly.planning import plan_step
+from mayfly.poke import Poll
 from mayfly.rundir import open_store
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState

@@ -19,8 +19,9 @@ from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Timing
 from mayfly.errors import MayflyError
-from mayfly.lifecycle import Handle, JobRequest, Poll, Run
+from mayfly.lifecycle import Handle, JobRequest, Run
 from mayfly.planning import plan_step
+from mayfly.poke import Poll
 from mayfly.rundir import open_store
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState

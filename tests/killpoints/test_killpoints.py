@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.lifecycle import Run
+from mayfly.deletion import Deletion
 from mayfly.rundir import RunDir
 from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
 
@@ -95,13 +95,13 @@ def writes_the_receipt_before_the_last_listing(step: str) -> None:
     """The bug: delete believes that what it has asked for has happened."""
     if step == "delete":
         looks: list[int] = []
-        present = Run._present
+        present = Deletion.present
 
-        def only_once(run: Run) -> object:
+        def only_once(deletion: Deletion) -> object:
             looks.append(1)
-            return present(run) if len(looks) == 1 else {}
+            return present(deletion) if len(looks) == 1 else {}
 
-        Run._present = only_once  # type: ignore[method-assign, assignment]
+        Deletion.present = only_once  # type: ignore[method-assign, assignment]
 
 
 def starts_a_new_attempt_for_each_try(step: str) -> None:

@@ -26,7 +26,8 @@ from mayfly.errors import InputError, JobFailed, MayflyError, Refused
 
 if TYPE_CHECKING:
     from mayfly.contract import FrozenTarget, Identity, Timing
-    from mayfly.lifecycle import Handle, Poll, Run
+    from mayfly.lifecycle import Handle, Run
+    from mayfly.poke import Poll
     from mayfly.project import Project
     from mayfly.spec import JobSpec
 

@@ -1,0 +1,116 @@
+"""Deleting a run's clusters, and proving it: see `mayfly.generation` for why in this order."""
+
+from __future__ import annotations
+
+import time
+
+from mayfly.backends.base import ClusterBackend, ClusterView
+from mayfly.contract import Closing, Deleting, Plan, Receipt, Timestamp
+from mayfly.errors import DeadlinePassed, NotProven
+from mayfly.generation import DeletionFacts, prove_deletion
+from mayfly.names import cluster_name
+from mayfly.poke import Poll
+from mayfly.rundir import RunDir
+from mayfly.states import ClusterState
+
+
+class Deletion:
+    """Of one generation that is closing, and of whatever older generations of the run left."""
+
+    def __init__(self, *, plan: Plan, rundir: RunDir, backend: ClusterBackend) -> None:
+        self.plan, self.rundir, self.backend = plan, rundir, backend
+
+    def poke(self, closing: Closing, *, by: str) -> Poll:
+        """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown."""
+        found = self.present()
+        if found:
+            self.rundir.create("deleting.json", Deleting(found=tuple(sorted(found)), at=_now()))
+        owners = self._owners()
+        for name in {self.plan.name, *found}:
+            if name in owners:
+                self.backend.delete(name, owner=owners[name])
+        facts = self._facts(closing)  # before the listing: what happens after it was not listed
+        left = self.present()
+        if left:
+            about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
+            over = time.time() - closing.at - self.plan.limits.delete
+            if over > 0:
+                raise DeadlinePassed(
+                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: "
+                    f"{about}. End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
+                )
+            return Poll(done=False, progress=f"deleting: {about}")
+        return self._prove(facts, by=by)
+
+    def _facts(self, closing: Closing) -> DeletionFacts:
+        calls = self.rundir.calls()
+        now = _now()
+        return DeletionFacts(
+            asked=bool(calls),
+            created=any(returned and returned.called for _, returned in calls),
+            pending=any(returned is None for _, returned in calls),
+            matched=self.rundir.deleting() is not None,
+            expired=now > self.plan.expires_at,
+            settle_seconds=self.backend.settle_seconds,
+            closing_at=closing.at,
+            now=now,
+        )
+
+    def _prove(self, facts: DeletionFacts, *, by: str) -> Poll:
+        proof = prove_deletion(facts)
+        if proof.unproven:
+            raise NotProven(f"cluster {self.plan.name}: {proof.unproven}")
+        if proof.wait_until is not None:
+            return Poll(
+                done=False,
+                progress=f"nothing is listed; watching {proof.wait_until - facts.now:.0f} s more for a late create",
+            )
+        now, calls = _now(), self.rundir.calls()
+        began = calls[0][0].at if calls else None
+        labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
+        self.rundir.create(
+            "receipt.json",
+            Receipt(
+                name=self.plan.name,
+                generation=self.plan.generation,
+                owner=self.plan.owner,
+                created_at=began,
+                deleted_at=now,
+                rule=proof.rule,
+                checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
+                billed_seconds=round(now - began, 3) if began else 0.0,
+                cost=0.0 if self.plan.target.backend == "local" else None,
+                by=by,
+            ),
+        )
+        receipt = self.rundir.receipt()
+        return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
+
+    def present(self) -> dict[str, ClusterView]:
+        """Every cluster of this run, up to this generation, that is not proven absent."""
+        views = {self.plan.name: self.backend.describe(self.plan.name)}
+        wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
+        for view in self.backend.find(wanted):
+            if int(view.labels.get("generation", "0")) <= self.plan.generation:
+                views[view.name] = view
+        return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
+
+    def _owners(self) -> dict[str, str]:
+        """Names of this run's clusters up to this generation, with the nonces that their plans hold."""
+        owners = {self.plan.name: self.plan.owner}
+        for generation in range(1, self.plan.generation):
+            name = cluster_name(
+                prefix=self.plan.target.prefix,
+                job=self.plan.job,
+                identity=self.plan.identity,
+                generation=generation,
+            )
+            plan = RunDir(self.rundir.store, name).plan()
+            if plan is not None:
+                owners[name] = plan.owner
+        return owners
+
+
+def _now() -> Timestamp:
+    """To the millisecond, as JSON keeps it."""
+    return Timestamp(round(time.time(), 3))
