@@ -19,7 +19,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: help install demo data test check format up bench wheel lock compose-env clean
+.PHONY: killpoints help install demo data test check format up bench wheel lock compose-env clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -48,6 +48,9 @@ data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
 
 test: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+killpoints: $(STAMP)  ## kill or stop an actor at every call of a run, in every mode; prints the points (`make test` tries a share)
+	MAYFLY_ALL_KILLPOINTS=1 $(BIN)/python -m pytest tests/killpoints -s $(PYTEST_ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, shell scripts
 	@bash scripts/check.sh $(VENV)
