@@ -1,9 +1,14 @@
-"""One real Airflow for all live tests: api-server, scheduler, dag-processor and triggerer as processes, on SQLite."""
+"""One real Airflow for all live tests: api-server, scheduler, dag-processor and triggerer as processes, on SQLite.
+
+With TEST_INSTALL=wheel Mayfly is not in the plugins folder but installed from its wheel, and so jobs wait deferred.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,14 +17,29 @@ import pytest
 from mayfly.airflow.standalone import Stack, free_port
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+
+
+def installed(folder: Path) -> Path:
+    """Mayfly as pip installs it from its wheel."""
+    subprocess.run(["bash", "scripts/wheel.sh", sys.prefix, str(folder / "dist")], cwd=ROOT, check=True)
+    (wheel,) = (folder / "dist").glob("*.whl")
+    site = folder / "site"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
+    subprocess.run([*pip, "--target", str(site), str(wheel)], check=True)
+    return site
 
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("live")
     shutil.copytree(HERE / "project", folder / "project")
+    package = plugins = ROOT / "plugins"
+    if os.environ.get("TEST_INSTALL") == "wheel":
+        package, plugins = installed(folder), folder / "no-plugins"
+        plugins.mkdir()
     settings = {
-        "PYTHONPATH": os.pathsep.join([str(HERE.parent.parent / "plugins"), str(HERE)]),
+        "PYTHONPATH": os.pathsep.join([str(package), str(HERE)]),
         "MAYFLY_STATE_DIR": str(folder / "state"),
         "MAYFLY_INSTALLATION": "",  # so that the first runs, all at once, make the id in the metadata
         # A task process that was killed is noticed at once, not at the next heartbeat but five.
@@ -30,7 +50,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         home=folder / "airflow",
         project=folder / "project",
         port=free_port(),
-        plugins=HERE.parent.parent / "plugins",
+        plugins=plugins,
         settings=settings,
     )
     made.migrate()
