@@ -148,6 +148,7 @@ def test_round_trip(attempt: AttemptDir) -> None:
         from airflow.models.trigger import Trigger
 
         made = trigger(attempt, since=1_790_000_000.25)
+        made.not_before = 1_790_000_008.5
         stored = Trigger.from_object(made)
     module, _, name = stored.classpath.rpartition(".")
     again = getattr(import_module(module), name)(**stored.kwargs)
@@ -177,6 +178,14 @@ def test_wakes_when_the_job_has_ended_and_shows_its_log_before(
 def test_wakes_when_the_run_is_closing(attempt: AttemptDir) -> None:
     attempt.rundir.create("closing.json", Closing(at=NOW, by="somebody"))
     assert asyncio.run(event(trigger(attempt))) == "the run is closing"
+
+
+def test_wakes_nobody_too_soon(attempt: AttemptDir) -> None:
+    end(attempt)
+    made = trigger(attempt)
+    made.not_before = began = time.time() + 0.5
+    assert asyncio.run(event(made)) == "the job has ended"
+    assert time.time() >= began
 
 
 def test_wakes_when_there_is_no_attempt(attempt: AttemptDir, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
 from mayfly.airflow.notify import tell_verdict, telling_failure
-from mayfly.airflow.waiting import fail, is_inline, wait
+from mayfly.airflow.waiting import fail, is_inline, shortest_pause, wait
 from mayfly.errors import InputError, JobFailed, MayflyError, Refused
 
 if TYPE_CHECKING:
@@ -294,7 +294,8 @@ class RunJobOperator(ClusterOperator):
         from mayfly.airflow.triggers import JobTrigger
 
         handle = Handle(name=run.plan.name, target=run.plan.target).to_json()
-        trigger = JobTrigger(handle=handle, job=self.name, attempt=attempt, by=by, since=since)
+        not_before = time.time() + shortest_pause()
+        trigger = JobTrigger(handle=handle, job=self.name, attempt=attempt, by=by, since=since, not_before=not_before)
         self.defer(trigger=trigger, method_name="resume", kwargs={"since": since})
 
 

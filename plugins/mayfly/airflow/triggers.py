@@ -39,19 +39,30 @@ class _Seen:
 
 
 class JobTrigger(BaseTrigger):
-    """Watches one attempt of a job. `handle` is plan's return value, `since` when the wait began (POSIX seconds)."""
+    """Watches one attempt of a job. `handle` is plan's return value, `since` when the wait began; the task is not woken
+    before `not_before`, since Airflow could not tell it from its last look (see `waiting.shortest_pause`). Both in
+    POSIX seconds."""
 
-    def __init__(self, *, handle: dict[str, Any], job: str, attempt: int, by: str, since: float) -> None:
+    def __init__(
+        self, *, handle: dict[str, Any], job: str, attempt: int, by: str, since: float, not_before: float = 0.0
+    ) -> None:
         super().__init__()
-        self.handle, self.job, self.attempt, self.by, self.since = handle, job, attempt, by, since
+        self.handle, self.job, self.attempt, self.by = handle, job, attempt, by
+        self.since, self.not_before = since, not_before
         self._dir: RunDir | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        about = {"handle": self.handle, "job": self.job, "attempt": self.attempt, "by": self.by, "since": self.since}
-        return f"{type(self).__module__}.{type(self).__qualname__}", about
+        names = ("handle", "job", "attempt", "by", "since", "not_before")
+        return f"{type(self).__module__}.{type(self).__qualname__}", {name: getattr(self, name) for name in names}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event: why the task should look. Cancellation needs nothing: whatever was begun may be repeated."""
+        reason = await self._watch()
+        # at most a minute: the clock that said `not_before` is another machine's
+        await asyncio.sleep(min(max(0.0, self.not_before - time.time()), 60.0))
+        yield TriggerEvent({"reason": reason})
+
+    async def _watch(self) -> str:
         from mayfly.lifecycle import Handle
 
         handle = Handle.from_json(self.handle)
@@ -74,14 +85,12 @@ class JobTrigger(BaseTrigger):
                 for line in seen.lines:
                     self.log.info("%s", line)
                 if seen.reason:
-                    yield TriggerEvent({"reason": seen.reason})
-                    return
+                    return seen.reason
                 if seen.heartbeat != heartbeat:
                     heartbeat, alive = seen.heartbeat, time.monotonic()
             now = time.monotonic()
             if now - alive > silent or now - started > longest:
-                yield TriggerEvent({"reason": "time to look at the backend"})
-                return
+                return "time to look at the backend"
             await asyncio.sleep(self._interval(handle))
 
     def _interval(self, handle: Handle) -> float:
