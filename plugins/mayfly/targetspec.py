@@ -38,13 +38,13 @@ class TimingSpec(Model):
     segment: Duration | None = None
     stop_grace: Duration | None = Field(default=None, description="From SIGTERM to SIGKILL")
 
-    def freeze(self, *, lease_ttl: float) -> Timing:
-        """With Mayfly's defaults for whatever is not set; `lease_ttl` is the backend's."""
+    def freeze(self, **defaults: float) -> Timing:
+        """With the target's `defaults`, else Mayfly's, for whatever is not set."""
         given: dict[str, Any] = {key: getattr(self, key) for key in self.model_fields_set}
         steps = given.pop("poll", None)
         if steps:
             given["poll"] = tuple((step.until, step.every) for step in steps)
-        return Timing(**{"lease_ttl": lease_ttl, **{key: value for key, value in given.items() if value is not None}})
+        return Timing(**defaults | {key: value for key, value in given.items() if value is not None})
 
 
 _DOTTED: Final = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*"
@@ -131,6 +131,9 @@ class TargetSpec(TargetFile):
         # are: a virtual environment's interpreter is one.
         python = str((home / self.python).absolute()) if self.python and "/" in self.python else self.python
         options: dict[str, Json] = dict(self.options)
+        defaults = {"lease_ttl": 600.0 if self.backend == "local" else 3600.0}
+        if staging.startswith("file://"):  # a look costs 2 ms in a folder; an object store takes one lease a second
+            defaults["poll_inline"] = 0.2
         return FrozenTarget(
             name=self.name,
             backend=self.backend,
@@ -142,7 +145,7 @@ class TargetSpec(TargetFile):
             max_workers=self.max_workers,
             max_worker_memory=self.max_worker_memory,
             options=options,
-            timing=self.timing.freeze(lease_ttl=600.0 if self.backend == "local" else 3600.0),
+            timing=self.timing.freeze(**defaults),
             waiting=self.waiting,
         )
 

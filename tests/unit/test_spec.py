@@ -226,7 +226,7 @@ def test_freeze_makes_places_absolute(tmp_path: Path) -> None:
     frozen = target(python=".venv/bin/python").freeze(tmp_path)
     assert frozen.staging == f"file://{tmp_path}/.mayfly/staging"
     assert frozen.python == f"{tmp_path}/.venv/bin/python"
-    assert frozen.timing == Timing()
+    assert frozen.timing == Timing(poll_inline=0.2), "a folder may be looked at often"
     assert decode(type(frozen), encode(frozen)) == frozen
 
 
@@ -255,7 +255,9 @@ def test_timing() -> None:
     frozen = target(timing={"poll": [{"every": "1s", "until": "1m"}, {"every": "5s"}], "status": "500ms"}).freeze(
         Path("/")
     )
-    assert frozen.timing == Timing(poll=((60.0, 1.0), (1e12, 5.0)), status=0.5)
+    assert frozen.timing == Timing(poll=((60.0, 1.0), (1e12, 5.0)), status=0.5, poll_inline=0.2)
+    assert target(timing={"poll_inline": "3s"}).freeze(Path("/")).timing.poll_inline == 3.0
+    assert target(staging="gs://bucket").freeze(Path("/")).timing.poll_inline == 0.5
 
 
 def test_parts_of_ones_own() -> None:
