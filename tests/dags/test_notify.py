@@ -49,10 +49,9 @@ def dags_test(home: Path, job: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = project(tmp_path_factory.mktemp("notify") / "p", works="{}", fails="{}", cannot="{}")
+    made = project(tmp_path_factory.mktemp("notify") / "p", fails="{}", cannot="{}")
     cluster = {"workers": 1, "worker": {"memory": "512 MB"}}
     jobs: dict[str, Any] = {
-        "works": {"notify": [entry(made, f"works-{on}", on) for on in ("failure", "success", "always")]},
         "fails": {
             "notify": [
                 entry(made, "refused", "failure", "Refuses", text=TEXT),
@@ -69,25 +68,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-def test_success(home: Path) -> None:
-    done = dags_test(home, "works")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert told(home, "works-failure") == []
-    for name in ("works-success", "works-always"):
-        (line,) = told(home, name)
-        assert (line["by"], line["verdict"], line["problems"]) == ("cluster.report", "success", [])
-        assert line["cluster"] and line["cluster"] in line["run_directory"]
-        assert Path(line["report"]).exists()
-        assert "deleted" in line["receipt"]
-        assert line["url"].startswith("http") and "/mayfly/report/works/cluster/-1/" in line["url"]
-
-
 def test_failure_is_told_by_report_and_a_refused_message_by_the_callback(home: Path) -> None:
     done = dags_test(home, "fails")
     assert done.returncode == 1
     (line,) = told(home, "fails-failure")
     assert (line["by"], line["verdict"]) == ("cluster.report", "failed")
     assert line["text"].startswith("fails failed: job run_job is failed: user error")
+    assert line["cluster"] and line["cluster"] in line["run_directory"]
+    assert Path(line["report"]).exists()
+    assert "deleted" in line["receipt"]
+    assert line["url"].startswith("http") and "/mayfly/report/fails/cluster/-1/" in line["url"]
     assert told(home, "fails-success") == []
     (late,) = told(home, "refused")
     assert late["by"] == "callback"

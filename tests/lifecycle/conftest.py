@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mayfly.airflow.standalone import Stack, free_port
+from tests.lifecycle.airflow_api import Api, Run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -60,3 +61,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield made
     finally:
         made.stop()
+
+
+@pytest.fixture(scope="session")
+def told(stack: Stack) -> Run:
+    """A run that nobody needs to wait for: asked for early, it goes on beside others."""
+    return Api(stack).trigger("told")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -22,7 +24,7 @@ class Waiting:
 
 
 @pytest.fixture(scope="module")
-def waiting(stack: Stack) -> Waiting:
+def waiting(stack: Stack, told: Run) -> Waiting:
     """Two runs whose jobs are deferred and have been seen working."""
     api = Api(stack)
     runs = [api.trigger("patient"), api.trigger("patient")]
@@ -34,6 +36,14 @@ def waiting(stack: Stack) -> Waiting:
 
 def log_shows(waiting: Waiting, run: Run, text: str) -> None:
     waiting.live.api.until(lambda: text in run.log("run_job"), f"{text!r} in the task log")
+
+
+def heard(project: Path, cluster: str) -> dict[str, str]:
+    """Who told how this cluster's run ended, by the notifier's `on`."""
+    lines = [json.loads(line) for path in project.glob("heard-*.jsonl") for line in path.read_text().splitlines()]
+    mine = [line for line in lines if line["cluster"] == cluster]
+    assert len({line["text"] for line in mine}) == len(mine), "each notifier tells once"
+    return {line["text"]: line["by"] for line in mine}
 
 
 def test_a_deferred_job_shows_its_log(waiting: Waiting) -> None:
@@ -53,6 +63,7 @@ def test_marked_failed_while_deferred(waiting: Waiting) -> None:
     record = rundir.attempt("run_job", 1).record()
     assert record is not None and record.outcome == "cancelled"
     assert live.times_run(rundir) == 0
+    assert heard(live.project, rundir.name) == {"failure": "cluster.report", "always": "cluster.report"}
 
 
 def test_triggerer_killed_and_restarted(waiting: Waiting, stack: Stack) -> None:
@@ -76,3 +87,4 @@ def test_triggerer_killed_and_restarted(waiting: Waiting, stack: Stack) -> None:
     shown = run.log("run_job")
     assert shown.count("still here: 2\n") + shown.count("still here: 2 ") == 1, "no line is lost or shown twice"
     assert "run_job: success in" in shown
+    assert heard(live.project, rundir.name) == {"success": "cluster.report", "always": "cluster.report"}
