@@ -19,7 +19,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: killpoints help install demo data test check format up bench wheel lock compose-env clean
+.PHONY: killpoints help install demo data test check format up bench verdict wheel lock compose-env clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -63,6 +63,9 @@ up: $(STAMP)  ## a local Airflow with its UI on loopback; Ctrl-C stops it
 
 bench: $(STAMP)  ## every promised speed, measured in pairs, some 12 minutes (PAIRS=3: a quick look)
 	@for file in benchmarks/*.py; do echo "=== $$file"; $(BIN)/python "$$file" $(PAIRS) || exit 1; done
+
+verdict: $(STAMP)  ## everything that can happen to a run, under a real Airflow (VERDICT_ARGS='--write', '--only TEXT')
+	@PYTHONPATH=plugins $(BIN)/python -m tests.verdict $(VERDICT_ARGS)
 
 wheel: $(STAMP)  ## dist/mayfly-*.whl: all of it, for Airflows without a plugins folder
 	@bash scripts/wheel.sh $(VENV) dist

@@ -1,0 +1,285 @@
+"""One live Airflow, a case that happens in it, and what was seen of that case in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+import psutil
+
+from mayfly.airflow.standalone import Stack, free_port
+from mayfly.backends.local import LocalBackend
+from mayfly.contract import Plan
+from mayfly.rundir import FileStore, RunDir
+from mayfly.states import ClusterState
+from tests.lifecycle.airflow_api import Api, Run
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+LIVE = ROOT / "tests" / "lifecycle"
+GONE_SECONDS = 25.0
+LOOK_SECONDS = 2.0
+PARTS = ("api-server", "scheduler", "dag-processor")
+ACTIVE = ("scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting", "deferred")
+QUIET_SECONDS = 40.0
+SETTINGS = {
+    # A killed supervisor is noticed after 45 s, not after five minutes.
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__CORE__PARALLELISM": "5",
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How a case ended. `ran`: scripts begun/ended; `left`: clusters + processes; `receipts`: of clusters made."""
+
+    colour: str
+    ran: str
+    left: int
+    receipts: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} · {self.ran} · {self.left} · {self.receipts}"
+
+
+def make_stack(folder: Path) -> Stack:
+    project = folder / "project"
+    shutil.copytree(LIVE / "project", project, ignore=shutil.ignore_patterns("__pycache__"))
+    return Stack(
+        home=folder / "airflow", project=project, port=free_port(), plugins=ROOT / "plugins",
+        settings={
+            **SETTINGS,
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(LIVE)]),
+            "MAYFLY_STATE_DIR": str(folder / "state"),
+            "MAYFLY_INSTALLATION": "verdict",
+        },
+    )  # fmt: skip
+
+
+@dataclass
+class World:
+    stack: Stack
+    api: Api
+    patience: float = 600.0
+    """Seconds for any wait; only turns a hang into a failure."""
+
+    @property
+    def store(self) -> FileStore:
+        return FileStore(self.stack.project / ".mayfly" / "staging")
+
+    @property
+    def signals(self) -> Path:
+        return self.stack.project / "data" / "signals"
+
+    def until(self, condition: Callable[[], Any], what: str) -> Any:
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            try:
+                if found := condition():
+                    return found
+            except (OSError, HTTPError):  # a loaded Airflow, or one that is being started again
+                pass
+            time.sleep(LOOK_SECONDS)
+        raise AssertionError(f"{what}: not within {self.patience:.0f} s")
+
+    def mayfly(self, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+        """The command line, as whoever is on call types it."""
+        done = subprocess.run(
+            [sys.executable, "-m", "mayfly.cli", *arguments],
+            env=self.stack.env, cwd=self.stack.project, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        if not quiet:
+            print(f"      $ mayfly {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}", flush=True)
+        return done
+
+    def plans(self) -> list[tuple[RunDir, Plan]]:
+        dirs = (RunDir(self.store, name) for name in sorted({path.split("/")[1] for path in self.store.list("runs/")}))
+        return [(rundir, plan) for rundir in dirs if (plan := rundir.plan())]
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """All that carry this cluster's mark in their environment."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                alive = process.status() != psutil.STATUS_ZOMBIE
+                if alive and process.environ().get("MAYFLY_CLUSTER") == name:
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def end_all(self) -> None:
+        self.stack.stop()
+        for rundir, _ in self.plans():
+            for process in self.processes(rundir.name):
+                process.kill()
+
+
+@dataclass
+class Case:
+    """One row while it happens: the run, and hands to do something to it."""
+
+    world: World
+    run: Run = field(init=False)
+    dag_id: str = ""
+    remark: str = ""
+    cut: int = 0
+    """Scripts begun before the thing that this row is about."""
+
+    def trigger(self, dag_id: str = "plain", **conf: object) -> Case:
+        self.dag_id = dag_id
+        api = self.world.api
+        self.world.until(lambda: api.call("GET", f"/api/v2/dags/{dag_id}"), f"DAG {dag_id}")
+        made = self.world.until(
+            lambda: api.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf}),
+            f"a run of {dag_id}",
+        )
+        self.run = Run(api, dag_id, made["dag_run_id"])
+        return self
+
+    # -- looking
+
+    def generations(self) -> list[tuple[RunDir, Plan]]:
+        mine = [item for item in self.world.plans() if item[1].identity.dag_id == self.dag_id]
+        if hasattr(self, "run"):
+            mine = [item for item in mine if item[1].identity.run_id == self.run.run_id]
+        return sorted(mine, key=lambda item: (item[1].identity.map_index, item[1].generation))
+
+    def name(self) -> str:
+        """Of the newest cluster."""
+        self.world.until(self.generations, f"a plan of {self.dag_id}")
+        return self.generations()[-1][0].name
+
+    def dir(self) -> RunDir:
+        return RunDir(self.world.store, self.name())
+
+    def marks(self, kind: str) -> int:
+        folder = self.world.stack.project / "data" / "marks"
+        return sum(len(list((folder / rundir.name).glob(f"{kind}-*"))) for rundir, _ in self.generations())
+
+    def end(self) -> str:
+        """The run's final state. A run that was marked has its state at once; its teardowns still run."""
+        since = time.monotonic()
+
+        def look() -> str:
+            nonlocal since
+            state, tasks = self.run.state(), self.run.tasks().values()
+            if state not in ("success", "failed") or any(task in ACTIVE for task in tasks):
+                since = time.monotonic()
+                return ""
+            # A task that has no state yet is about to be scheduled, or never will be.
+            return state if time.monotonic() - since > (QUIET_SECONDS if None in tasks else LOOK_SECONDS) else ""
+
+        return str(self.world.until(look, f"the end of {self.dag_id} {self.run.run_id}"))
+
+    def seen(self, colour: str = "") -> Seen:
+        word = {"success": "green", "failed": "red"}
+        colour = word[colour or self.end()]
+        made = [(rundir, plan) for rundir, plan in self.generations() if rundir.calls()]
+        return Seen(
+            colour=colour,
+            ran=f"{self.marks('began')}/{self.marks('ended')}",
+            left=self.clusters_left() + self.processes_left(),
+            receipts=f"{sum(rundir.receipt() is not None for rundir, _ in made)}/{len(made)}",
+        )
+
+    def clusters_left(self) -> int:
+        views = [self.backend(plan).describe(rundir.name) for rundir, plan in self.generations()]
+        return sum(view.state is not ClusterState.ABSENT for view in views)
+
+    def backend(self, plan: Plan) -> LocalBackend:
+        """Without the failure that the target's own has."""
+        state = self.world.stack.env["MAYFLY_STATE_DIR"]
+        return LocalBackend(replace(plan.target, options={"state_dir": state}))
+
+    def processes_left(self) -> int:
+        deadline = time.monotonic() + GONE_SECONDS
+        while True:
+            left = [process for rundir, _ in self.generations() for process in self.world.processes(rundir.name)]
+            if not left or time.monotonic() > deadline:
+                return len(left)
+            time.sleep(1.0)
+
+    def task(self, task: str) -> str | None:
+        return self.run.tasks().get(task)
+
+    # -- waiting for a moment
+
+    def in_job(self) -> Case:
+        self.world.until(lambda: self.marks("began") > self.cut, f"{self.dag_id}: the script's begin")
+        # ... and until run_job has looked once more, so that it is really waiting.
+        self.world.until(lambda: self.dir().attempt(self.dir().jobs()[0], 1).lease(), "a lease")
+        return self
+
+    def at(self, what: str) -> Path:
+        """Until the backend says that it is there."""
+        path = self.world.signals / f"{what}-{self.name()}"
+        self.world.until(path.exists, path.name)
+        return path
+
+    def process(self, part: str) -> psutil.Process:
+        """The process of this cluster whose command line holds `part`."""
+
+        def look() -> psutil.Process | None:
+            found = [one for one in self.world.processes(self.name()) if part in " ".join(one.cmdline())]
+            return found[0] if found else None
+
+        found: psutil.Process = self.world.until(look, f"a process {part!r} of {self.name()}")
+        return found
+
+    # -- doing
+
+    def go(self) -> Case:
+        """Lets the jobs of all its clusters end."""
+        for rundir, _ in self.generations():
+            (self.world.stack.project / "data" / "marks" / f"go-{rundir.name}").touch()
+        return self
+
+    def allow(self, what: str) -> Case:
+        (self.world.signals / f"{what}-{self.name()}").touch()
+        return self
+
+    def mark(self, state: str) -> Case:
+        self.run.mark(state)
+        return self
+
+    def mark_task(self, task: str, state: str) -> Case:
+        self.run.api.call("PATCH", f"{self.run.path}/taskInstances/{task}", {"new_state": state})
+        return self
+
+    def done(self) -> Case:
+        """A whole run before the thing that this row is about."""
+        self.end()
+        self.cut = self.marks("began")
+        return self
+
+    def clear(self, *tasks: str | tuple[str, int], downstream: bool = False) -> Case:
+        cleared = self.run.clear_tasks(*tasks, downstream=downstream)
+        self.remark = f"cleared: {' '.join(cleared)}"
+        return self
+
+    def clear_run(self, *, only_failed: bool = False) -> Case:
+        self.run.api.call("POST", f"{self.run.path}/clear", {"dry_run": False, "only_failed": only_failed})
+        time.sleep(LOOK_SECONDS)
+        return self
+
+    def pause(self, paused: bool) -> Case:
+        self.run.api.call("PATCH", f"/api/v2/dags/{self.dag_id}", {"is_paused": paused})
+        return self
+
+
+def interrupt(process: subprocess.Popen[Any]) -> None:
+    """Ctrl-C in a terminal reaches its whole group."""
+    os.killpg(process.pid, signal.SIGINT)
