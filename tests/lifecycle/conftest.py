@@ -64,6 +64,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def told(stack: Stack) -> Run:
-    """A run that nobody needs to wait for: asked for early, it goes on beside others."""
-    return Api(stack).trigger("told")
+def told(stack: Stack) -> dict[str, Run]:
+    """Runs that fail and are told of. Nobody needs to wait for them: asked for early, they go on beside others."""
+    api = Api(stack)
+    return {job: api.trigger(job) for job in ("told", "cannot", "unlucky")}

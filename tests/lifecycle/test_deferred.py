@@ -24,7 +24,7 @@ class Waiting:
 
 
 @pytest.fixture(scope="module")
-def waiting(stack: Stack, told: Run) -> Waiting:
+def waiting(stack: Stack, told: dict[str, Run]) -> Waiting:
     """Two runs whose jobs are deferred and have been seen working."""
     api = Api(stack)
     runs = [api.trigger("patient"), api.trigger("patient")]
