@@ -137,6 +137,10 @@ class Stack:
             self.start((name,))
         return ended
 
+    def kill(self, name: str) -> None:
+        """SIGKILL to one component and all that it forked, as a lost machine would; `revive` brings it back."""
+        self._end_session(self.processes[name])
+
     def wait_ready(self, seconds: float = 180.0, *, tick: Callable[[], None] = lambda: None) -> None:
         """Until all components report healthy. SystemExit with a component's log when it died, or after `seconds`."""
         deadline = time.monotonic() + seconds
