@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from common import airflow_home  # before anything of Airflow
-from common.pairs import Table, difference, interleave, median, pairs_wanted, ratio, timed
+from common.pairs import Table, differences, interleave, pairs_wanted, ratios, timed
 from common.runs import TWO_WORKERS, project
 
 SCRIPT = """
@@ -118,15 +118,15 @@ def main() -> None:
         }
         series = interleave(ways, pairs=pairs, warm_up=True)
     table = Table(f"a run of six tasks by dag.test() (Airflow {airflow_home.version()})", pairs=pairs)
-    table.value("Mayfly", median(series["mayfly"]), "s")
-    table.value("the same work in a plain script", median(series["plain"]), "s")
-    table.value("a DAG of six tasks that do nothing", median(series["empty"]), "s")
-    table.bound("Mayfly - plain script", difference(series["mayfly"], series["plain"]), "s", most=0.5)
-    table.bound("Mayfly / empty DAG", ratio(series["mayfly"], series["empty"]), "x", most=2.5)
+    table.value("Mayfly", series["mayfly"], "s")
+    table.value("the same work in a plain script", series["plain"], "s")
+    table.value("a DAG of six tasks that do nothing", series["empty"], "s")
+    table.bound("Mayfly - plain script", differences(series["mayfly"], series["plain"]), "s", most=0.5)
+    table.bound("Mayfly / empty DAG", ratios(series["mayfly"], series["empty"]), "x", most=2.5)
     both = [plain + empty for plain, empty in zip(series["plain"], series["empty"], strict=True)]
-    table.value("Mayfly - (plain script + empty DAG)", difference(series["mayfly"], both), "s")
+    table.value("Mayfly - (plain script + empty DAG)", differences(series["mayfly"], both), "s")
     for name, seconds in per_task.items():
-        table.value(f"task {name}", median(seconds[1:]), "s")
+        table.value(f"task {name}", seconds[1:], "s")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from common.pairs import Table, difference, median, pairs_wanted
+from common.pairs import Table, differences, median, pairs_wanted
 from common.runs import TWO_WORKERS, create, delete, finish, planned, project
 
 BUSY_SECONDS = 5.0
@@ -117,9 +117,9 @@ def main() -> None:
     table = Table(f"{count} tasks of 50 ms of CPU on 2 workers", pairs=pairs)
     table.value("CPU of the workers", work, "s")
     for index, name in enumerate(("supervisor", "host")):
-        table.value(f"CPU of the {name} meanwhile", 1000 * median([item["each"][index] for item in ours]), "ms")
-    table.value("CPU of a LocalCluster's process for the same", 1000 * median(bare), "ms")
-    share = 100 * difference(keepers, bare) / work
+        table.value(f"CPU of the {name} meanwhile", [1000 * item["each"][index] for item in ours], "ms")
+    table.value("CPU of a LocalCluster's process for the same", [1000 * seconds for seconds in bare], "ms")
+    share = [100 * more / work for more in differences(keepers, bare)]
     table.bound("sampling and evidence: the difference, of the job's CPU", share, "%", most=2)
     for kind, words in (("rss", "resident"), ("pss", "shared pages divided")):
         sizes = {name: sizes[kind] / 1e6 for name, sizes in memory.items()}

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from common.pairs import Table, interleave, median, pairs_wanted, ratio
+from common.pairs import Table, interleave, pairs_wanted, ratios
 from common.runs import TWO_WORKERS, create, delete, finish, planned, project
 
 FIRST_RESULT = """
@@ -68,16 +68,18 @@ def main() -> None:
             return read(result) - began
 
         series = interleave(
-            {"mayfly": mayfly, "beside": lambda: bare(beside), "alone": lambda: bare(alone)}, pairs=pairs
+            {"mayfly": mayfly, "beside": lambda: bare(beside), "alone": lambda: bare(alone)},
+            pairs=pairs,
+            warm_up=True,
         )
     table = Table("create -> first result of Dask, 2 workers", pairs=pairs)
-    table.value("Mayfly, from the call of create", median(series["mayfly"]), "s")
-    table.value("LocalCluster in one process, then the script in another", median(series["beside"]), "s")
-    table.value("script with a LocalCluster of its own", median(series["alone"]), "s")
-    table.bound("Mayfly / LocalCluster and a script", ratio(series["mayfly"], series["beside"]), "x", most=1.15)
-    table.value("Mayfly / script with a LocalCluster of its own", ratio(series["mayfly"], series["alone"]), "x")
+    table.value("Mayfly, from the call of create", series["mayfly"], "s")
+    table.value("LocalCluster in one process, then the script in another", series["beside"], "s")
+    table.value("script with a LocalCluster of its own", series["alone"], "s")
+    table.bound("Mayfly / LocalCluster and a script", ratios(series["mayfly"], series["beside"]), "x", most=1.15)
+    table.value("Mayfly / script with a LocalCluster of its own", ratios(series["mayfly"], series["alone"]), "x")
     for phase, seconds in phases.items():
-        table.value(f"phase {phase} of the driver (run = the whole script)", median(seconds), "s")
+        table.value(f"phase {phase} of the driver (run = the whole script)", seconds, "s")
 
 
 def read(path: Path) -> float:

@@ -54,14 +54,14 @@ def median(values: Sequence[float]) -> float:
     return statistics.median(values)
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median over the pairs of ours / theirs."""
-    return median([a / b for a, b in zip(ours, theirs, strict=True)])
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """ours / theirs of each pair."""
+    return [a / b for a, b in zip(ours, theirs, strict=True)]
 
 
-def difference(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Median over the pairs of ours - theirs."""
-    return median([a - b for a, b in zip(ours, theirs, strict=True)])
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """ours - theirs of each pair."""
+    return [a - b for a, b in zip(ours, theirs, strict=True)]
 
 
 class Table:
@@ -76,14 +76,34 @@ class Table:
             f"load {load[0]:.1f}, Python {platform.python_version()}"
         )
 
-    def value(self, what: str, number: float, unit: str) -> None:
-        """A number without a bound."""
-        print(f"  {what:<72} {number:9.3g} {unit}", flush=True)
+    def value(self, what: str, number: float | Sequence[float], unit: str) -> None:
+        """A number without a bound; of several the median."""
+        print(f"  {what:<72} {_median(number):9.3g} {unit:<3} {_spread(number)}".rstrip(), flush=True)
 
-    def bound(self, what: str, number: float, unit: str, *, most: float | None = None, least: float = 0.0) -> None:
-        """A number with its bound; misses are printed, not raised: times belong to the machine."""
-        good = number >= least if most is None else number <= most
-        wanted = f">= {least:g}" if most is None else f"<= {most:g}"
-        print(
-            f"  {what:<72} {number:9.3g} {unit:<3} wanted {wanted} {unit:<3} {'ok' if good else 'MISSED'}", flush=True
-        )
+    def bound(
+        self,
+        what: str,
+        number: float | Sequence[float],
+        unit: str,
+        *,
+        most: float | None = None,
+        least: float = 0.0,
+    ) -> None:
+        """A number (of several the median) with its bound. A miss is printed, not raised: times are the machine's."""
+        found = _median(number)
+        good = found >= least if most is None else found <= most
+        wanted = f"wanted {'>= ' + f'{least:g}' if most is None else '<= ' + f'{most:g}'} {unit}"
+        verdict = "ok" if good else "MISSED"
+        print(f"  {what:<72} {found:9.3g} {unit:<3} {_spread(number)} {wanted}: {verdict}", flush=True)
+
+
+def _median(number: float | Sequence[float]) -> float:
+    return number if isinstance(number, (int, float)) else median(number)
+
+
+def _spread(number: float | Sequence[float]) -> str:
+    """The middle half of the pairs: how much the median is worth."""
+    if isinstance(number, (int, float)) or len(number) < 3:
+        return " " * 18
+    low, _, high = statistics.quantiles(number, n=4)
+    return f"({low:.3g} .. {high:.3g})".ljust(18)
