@@ -245,7 +245,8 @@ def main(arguments: list[str] | None = None) -> int:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, interrupt)
+    for ending in (signal.SIGINT, signal.SIGTERM):  # SIGINT is ignored in what a shell puts into the background
+        signal.signal(ending, interrupt)
     code = 0
     try:
         print("preparing the database ...", flush=True)
