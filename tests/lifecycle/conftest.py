@@ -45,6 +45,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "MAYFLY_INSTALLATION": "",  # so that the first runs, all at once, make the id in the metadata
         # A task process that was killed is noticed at once, not at the next heartbeat but five.
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_SEC": "3",
+        # A killed supervisor is noticed after 45 s, not after five minutes.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__CORE__PARALLELISM": "4",
     }
     made = Stack(

@@ -7,64 +7,14 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
-import time
-import traceback
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import airflow
 
-from tests.lifecycle.airflow_api import Api
-from tests.verdict.rows import ROWS, Row
-from tests.verdict.table import Result, Results
-from tests.verdict.world import PARTS, Case, World, make_stack
-
-AT_ONCE = 12
-"""Most of a row's time is waiting; more at once than this and tasks wait for each other."""
-
-
-@dataclass
-class Runner:
-    world: World
-    results: Results
-    write: bool = False
-
-    def one(self, row: Row) -> None:
-        began = time.monotonic()
-        case = Case(self.world)
-        try:
-            result = Result(wanted=row.wanted(airflow.__version__), seen=str(row.body(case)), remark=case.remark)
-        except Exception as error:
-            traceback.print_exc()
-            result = Result(wanted=row.wanted(airflow.__version__), seen=f"{type(error).__name__}: {error}")
-        self.results.add(row.title, result)
-        if self.write:
-            self.results.write()
-        good = "as wanted" if result.good else f"WANTED {result.wanted}"
-        names = ", ".join(f"{rundir.name}" for rundir, _ in case.generations()) if not result.good else ""
-        spent = f"{time.monotonic() - began:.0f} s"
-        print(f"{row.title:<70} {result.seen:<28} {good}  ({spent}) {result.remark} {names}", flush=True)
-
-    def all(self, rows: list[Row]) -> None:
-        over = threading.Event()
-        nurse = threading.Thread(target=self._revive, args=(over,), daemon=True)
-        nurse.start()
-        try:
-            with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self.one, [row for row in rows if not row.alone]))
-        finally:
-            over.set()
-            nurse.join()
-        for row in rows:
-            if row.alone:
-                self.one(row)
-
-    def _revive(self, over: threading.Event) -> None:
-        while not over.wait(2.0):
-            for name in self.world.stack.revive():
-                print(f"({name} ended by itself and was started again)", flush=True)
+from tests.verdict.rows import ROWS
+from tests.verdict.runner import Runner
+from tests.verdict.table import Results
+from tests.verdict.world import PARTS, SerialApi, World, make_stack
 
 
 def main() -> int:
@@ -87,7 +37,7 @@ def main() -> int:
     try:
         stack.start(PARTS)
         stack.wait_ready()
-        world = World(stack, Api(stack))
+        world = World(stack, SerialApi(stack))
         Runner(world, results, write=options.write).all(rows)
     finally:
         world.end_all() if world else stack.stop()
