@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +15,8 @@ from typing import Any
 
 from mayfly.contract import Record
 from mayfly.identity import cli_identity
-from mayfly.lifecycle import JobRequest, Run
+from mayfly.inventory import list_runs
+from mayfly.lifecycle import Handle, JobRequest, Run
 from mayfly.planning import plan_step
 from mayfly.poke import Poll
 from mayfly.project import Project
@@ -24,7 +27,7 @@ BY = "benchmark"
 
 
 @contextmanager
-def project(job: str, script: str, *, name: str = "bench", timing: str = "") -> Iterator[Path]:
+def project(job: str, script: str, *, name: str = "bench") -> Iterator[Path]:
     """The home of a project with one job. State folder and run directories lie in it, too, and go with it."""
     with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as folder:
         home = Path(folder)
@@ -34,15 +37,26 @@ def project(job: str, script: str, *, name: str = "bench", timing: str = "") -> 
         (place / f"{name}.py").write_text(script)
         (home / "config").mkdir()
         (home / "config" / "targets.yaml").write_text(
-            f"targets:\n  local:\n    backend: local\n    staging: .mayfly/staging\n{timing}"
+            "targets:\n  local:\n    backend: local\n    staging: .mayfly/staging\n"
         )
         before = dict(os.environ)
         os.environ |= {"MAYFLY_HOME": folder, "MAYFLY_STATE_DIR": str(home / "state"), "MAYFLY_INSTALLATION": "bench"}
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
         try:
             yield home
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            _delete_all(home)
             os.environ.clear()
             os.environ |= before
+
+
+def _delete_all(home: Path) -> None:
+    """Whatever a benchmark that broke or was interrupted has left."""
+    target = Project(home).frozen_target("local")
+    for item in list_runs(target):
+        if item.receipt is None:
+            delete(Run.open(Handle(name=item.name, target=target)))
 
 
 def planned(home: Path, *, name: str = "bench") -> Run:
