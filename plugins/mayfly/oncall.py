@@ -176,6 +176,8 @@ def find(project: Project, target_name: str | None, given: str) -> Run:
             problems.append(error)
         except (StoreUnavailable, BackendUnavailable) as error:
             silent.append(error)
+    # Targets may share a staging folder; one run in it is one run, whichever target leads there.
+    found = list({(run.store.url, run.plan.name): run for run in found}.values())
     if len(found) == 1:
         return found[0]
     if found:

@@ -385,6 +385,52 @@ def dags_test(case: Case, dag_id: str) -> subprocess.Popen[bytes]:
         )  # fmt: skip
 
 
+# ---------------------------------------------------------------- it is 3 a.m.: what the runbook says to type
+
+
+@row("3 a.m.: create stuck: `mayfly delete RUN`", "red · 0/0 · 0 · 1/1", net="the call that comes late is refused")
+def _(case: Case) -> Seen:
+    case.trigger(target="creates-late").at("creating")
+    assert case.world.mayfly("delete", case.name()).returncode == 0
+    return case.allow("create").seen()
+
+
+@row("3 a.m.: job hung: `mayfly delete RUN`, then clear the whole run", "green · 2/1 · 0 · 2/2")
+def _(case: Case) -> Seen:
+    case.trigger(do="hold").in_job()
+    assert "run_job" in case.world.mayfly("show", case.name()).stdout
+    assert case.world.mayfly("delete", case.name()).returncode == 0
+    assert case.end() == "failed"
+    case.cut = case.marks("began")
+    return case.clear_run().in_job().go().seen()
+
+
+@row("3 a.m.: delete red: remove the cause, `mayfly delete RUN`, clear delete and report", "green · 1/1 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    assert case.trigger(target="no-permission").end() == "failed"
+    assert case.world.mayfly("delete", case.name()).returncode == 3
+    assert case.allow("delete").world.mayfly("delete", case.name()).returncode == 0
+    return case.clear("cluster.delete_cluster", "cluster.report").seen()
+
+
+@row("3 a.m.: DAG paused: `mayfly delete RUN`, unpause later", "red · 1/0 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    case.trigger("paused_deleted").in_job().pause(True)
+    assert case.world.mayfly("delete", case.name()).returncode == 0
+    assert case.processes_left() == 0 and case.dir().receipt() is not None
+    return case.pause(False).seen()
+
+
+@row("3 a.m.: receipt unproven: asked where the cluster never was, then where it is", "red · 1/0 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    case.trigger(do="hold").in_job()
+    elsewhere = {"MAYFLY_STATE_DIR": str(case.world.stack.home.with_name(f"elsewhere-{case.name()}"))}
+    wrong = case.world.mayfly("delete", case.name(), **elsewhere)
+    assert (wrong.returncode, case.dir().receipt()) == (3, None), wrong.stdout + wrong.stderr
+    assert case.world.mayfly("delete", case.name()).returncode == 0
+    return case.seen()
+
+
 @row("scheduler killed and restarted in mid-job", "green · 1/1 · 0 · 1/1", alone=True)
 def _(case: Case) -> Seen:
     case.trigger(do="hold").in_job()

@@ -46,7 +46,12 @@ class Runner:
         nurse.start()
         try:
             with ThreadPoolExecutor(AT_ONCE) as pool:
-                list(pool.map(self.one, [row for row in rows if not row.alone]))
+                try:
+                    list(pool.map(self.one, [row for row in rows if not row.alone]))
+                except BaseException:
+                    self.world.over.set()
+                    pool.shutdown(wait=False, cancel_futures=True)
+                    raise
         finally:
             over.set()
             nurse.join()

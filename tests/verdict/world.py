@@ -89,6 +89,8 @@ class World:
     api: Api
     patience: float = 600.0
     """Seconds for any wait; only turns a hang into a failure."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Nothing is worth waiting for any more."""
 
     @property
     def store(self) -> FileStore:
@@ -100,7 +102,7 @@ class World:
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
         deadline = time.monotonic() + self.patience
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and not self.over.is_set():
             try:
                 if found := condition():
                     return found
@@ -109,14 +111,20 @@ class World:
             time.sleep(LOOK_SECONDS)
         raise AssertionError(f"{what}: not within {self.patience:.0f} s")
 
-    def mayfly(self, *arguments: str, quiet: bool = False) -> subprocess.CompletedProcess[str]:
+    def mayfly(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command line, as whoever is on call types it."""
         done = subprocess.run(
             [sys.executable, "-m", "mayfly.cli", *arguments],
-            env=self.stack.env, cwd=self.stack.project, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        if not quiet:
-            print(f"      $ mayfly {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}", flush=True)
+            env={**self.stack.env, **environment},
+            cwd=self.stack.project,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        print(
+            f"    $ mayfly {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}", end="", flush=True
+        )
         return done
 
     def plans(self) -> list[tuple[RunDir, Plan]]:

@@ -28,6 +28,7 @@ step_plain = plain("plain")
 # Pausing, and Airflow's end, are of a whole DAG.
 paused_short = plain("paused_short", do="hold", target="short-lease")
 paused_long = plain("paused_long", do="hold", target="short-lease")
+paused_deleted = plain("paused_deleted", do="hold", target="short-lease")
 expiring = plain("expiring", do="hold", target="short-lease", max_age=240.0)
 inline_once = plain("inline_once", do="hold", target="short-lease")
 inline_twice = plain("inline_twice", do="hold", target="short-lease")
