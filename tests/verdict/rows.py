@@ -176,7 +176,11 @@ def _(case: Case) -> Seen:
     return case.trigger(do="hold").in_job().mark("failed").seen()
 
 
-@row("user marks the DAG run failed in mid-delete", "red · 1/1 · 0 · 1/1")
+@row(
+    "user marks the DAG run failed in mid-delete",
+    "green · 1/1 · 0 · 1/1",
+    net="the job succeeded and its cluster is gone: Airflow drops a mark that comes when only teardowns are left",
+)
 def _(case: Case) -> Seen:
     case.trigger(target="deletes-late").at("deleting")
     return case.mark("failed").allow("delete").seen()
@@ -184,8 +188,8 @@ def _(case: Case) -> Seen:
 
 @row(
     "user marks the DAG run success in mid-job",
-    "green · 1/0 · 0 · 1/1",
-    net="Airflow takes the user's word; the cluster is deleted, and `report` says what happened",
+    "red · 1/0 · 0 · 1/1",
+    net="the mark does not make it true: `report` runs, and fails the run because the job did not end",
 )
 def _(case: Case) -> Seen:
     return case.trigger(do="hold").in_job().mark("success").seen()

@@ -75,14 +75,13 @@ def render(data: dict[str, dict[str, dict[str, str]]]) -> None:
         "|---|---|---|---|",
     ]
     for row in ROWS:
-        cells = [_cell(data.get(version, {}).get(row.title)) for version in VERSIONS]
+        cells = [_cell(data.get(version, {}).get(row.title), row.wanted(version)) for version in VERSIONS]
         if any(cells):
             lines.append(f"| {row.title} | {' | '.join(cells)} | {row.net} |")
     PAGE.write_text(f"{before}{BEGIN}\n{chr(10).join(lines)}\n{END}{after}")
 
 
-def _cell(found: dict[str, str] | None) -> str:
+def _cell(found: dict[str, str] | None, wanted: str) -> str:
     if found is None:
         return ""
-    good = Result(**found).good
-    return found["seen"] if good else f"**{found['seen']}**, wanted {found['wanted']}"
+    return found["seen"] if found["seen"] in wanted.split(" or ") else f"**{found['seen']}**, wanted {wanted}"
