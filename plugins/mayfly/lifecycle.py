@@ -184,6 +184,7 @@ class Run:
         move = job_move(
             last_attempt=number,
             ended=record is not None,
+            succeeded=record is not None and record.outcome is Outcome.SUCCESS,
             acknowledged_by=ack.by_try if ack else None,
             try_number=try_number,
         )
@@ -202,6 +203,8 @@ class Run:
             assert record.failure is not None
             raise JobFailed(record.failure, detail=f"all of it: {attempt.url}", lines=lines)
         seconds = record.ended_at - record.started_at
+        if ack is not None and ack.by_try != try_number:
+            lines += (f"attempt {number} had succeeded already, on this cluster; it is not run again",)
         lines += (*record.notes, f"{record.job}: success in {seconds:.1f} s")
         return Poll(done=True, lines=lines, result=record)
 

@@ -299,6 +299,16 @@ def test_an_end_that_nobody_reported_is_reported_and_not_run_again(case: Case) -
     assert case.starts(run, attempt=2) == []
 
 
+def test_a_success_that_was_reported_in_vain_is_reported_again(case: Case) -> None:
+    """Airflow can lose a task's success and try again; that must not run the job a second time."""
+    run = case.living("record()")
+    assert done(lambda: job(run)).attempt == 1
+    poll = job(run, try_number=2)
+    assert poll.done and poll.result.attempt == 1
+    assert any("had succeeded already" in line for line in poll.lines)
+    assert (len(case.starts(run)), case.starts(run, attempt=2)) == (1, [])
+
+
 def test_a_later_try_starts_the_next_attempt(case: Case) -> None:
     run = case.living(FAIL % "True")
     for number in (1, 2):
