@@ -14,7 +14,7 @@ from tests.verdict.rows import Row
 from tests.verdict.table import Result, Results
 from tests.verdict.world import Case, World
 
-AT_ONCE = 10
+AT_ONCE = 8
 """Most of a row's time is waiting; more at once than this and tasks wait for each other."""
 
 
@@ -32,6 +32,8 @@ class Runner:
         except Exception as error:
             traceback.print_exc()
             result = Result(wanted=row.wanted(airflow.__version__), seen=f"{type(error).__name__}: {error}")
+        if self.world.over.is_set():
+            return
         self.results.add(row.title, result)
         if self.write:
             self.results.write()

@@ -274,12 +274,25 @@ class Case:
         (self.world.signals / f"{what}-{self.name()}").touch()
         return self
 
+    def ask(self, method: str, path: str, body: object) -> Any:
+        """Ask Airflow, again when it gave no answer: a user would press the button again, too."""
+
+        def once() -> list[Any]:
+            try:
+                return [self.run.api.call(method, path, body)]
+            except HTTPError as error:
+                if error.code < 500:
+                    raise AssertionError(f"{method} {path}: {error.read().decode()}") from None
+                raise
+
+        return self.world.until(once, f"{method} {path}")[0]
+
     def mark(self, state: str) -> Case:
-        self.run.mark(state)
+        self.ask("PATCH", self.run.path, {"state": state})
         return self
 
     def mark_task(self, task: str, state: str) -> Case:
-        self.run.api.call("PATCH", f"{self.run.path}/taskInstances/{task}", {"new_state": state})
+        self.ask("PATCH", f"{self.run.path}/taskInstances/{task}", {"new_state": state})
         return self
 
     def done(self) -> Case:
@@ -289,17 +302,17 @@ class Case:
         return self
 
     def clear(self, *tasks: str | tuple[str, int], downstream: bool = False) -> Case:
-        cleared = self.run.clear_tasks(*tasks, downstream=downstream)
+        cleared = self.world.until(lambda: self.run.clear_tasks(*tasks, downstream=downstream), f"a clear of {tasks}")
         self.remark = f"cleared: {' '.join(cleared)}"
         return self
 
     def clear_run(self, *, only_failed: bool = False) -> Case:
-        self.run.api.call("POST", f"{self.run.path}/clear", {"dry_run": False, "only_failed": only_failed})
+        self.ask("POST", f"{self.run.path}/clear", {"dry_run": False, "only_failed": only_failed})
         time.sleep(LOOK_SECONDS)
         return self
 
     def pause(self, paused: bool) -> Case:
-        self.run.api.call("PATCH", f"/api/v2/dags/{self.dag_id}", {"is_paused": paused})
+        self.ask("PATCH", f"/api/v2/dags/{self.dag_id}", {"is_paused": paused})
         return self
 
 
