@@ -57,12 +57,15 @@ class Seen:
 
 def make_stack(folder: Path) -> Stack:
     project = folder / "project"
-    shutil.copytree(LIVE / "project", project, ignore=shutil.ignore_patterns("__pycache__"))
+    plugins = folder / "plugins"
+    left_out = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(LIVE / "project", project, ignore=left_out)
+    shutil.copytree(ROOT / "plugins", plugins, ignore=left_out)  # so that nobody's edit comes in between
     return Stack(
-        home=folder / "airflow", project=project, port=free_port(), plugins=ROOT / "plugins",
+        home=folder / "airflow", project=project, port=free_port(), plugins=plugins,
         settings={
             **SETTINGS,
-            "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(LIVE)]),
+            "PYTHONPATH": os.pathsep.join([str(plugins), str(LIVE)]),
             "MAYFLY_STATE_DIR": str(folder / "state"),
             "MAYFLY_INSTALLATION": "verdict",
         },
