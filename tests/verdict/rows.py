@@ -242,7 +242,7 @@ def _(case: Case) -> Seen:
     "clear: the first of two jobs",
     v3_1_8="green · 2/2 · 0 · 1/1",
     v3_3_2="green · 3/3 · 0 · 2/2",
-    net="Airflow 3.1 clears it alone: it refuses and is red, but a run has the colour of its last tasks; nothing is made",
+    net="Airflow 3.1 clears it alone: it refuses and is red, but a run has its last tasks' colour; nothing is made",
 )
 def _(case: Case) -> Seen:
     return case.trigger("two_jobs").done().clear("cluster.first").seen()
