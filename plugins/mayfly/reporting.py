@@ -8,6 +8,7 @@ from typing import Any
 
 from mayfly.contract import Receipt, Record
 from mayfly.lifecycle import Run
+from mayfly.progress import progress_line
 from mayfly.report import Verdict, render_report, render_text, verdict
 from mayfly.rundir import AttemptDir
 
@@ -20,7 +21,13 @@ def text_report(run: Run) -> str:
     records, receipt = run.records(), run.dir.receipt()
     still_open = receipt is None and run.dir.closing() is None
     judged = verdict(plan=run.plan, states={}, receipt=receipt, records=records, still_open=still_open)
-    return _text(run, judged, records=records, receipt=receipt)
+    text = _text(run, judged, records=records, receipt=receipt)
+    now = [
+        f"  {attempt.job} (attempt {attempt.number}) now: {progress_line(status)}"
+        for attempt in run.unended()
+        if still_open and (status := attempt.status()) is not None
+    ]
+    return "\n".join([text.rstrip("\n"), *now])
 
 
 def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[str] = ()) -> tuple[Verdict, str]:
