@@ -135,12 +135,13 @@ class World:
         return [(rundir, plan) for rundir in dirs if (plan := rundir.plan())]
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """All that carry this cluster's mark in their environment."""
+        """All that carry this cluster's mark in their environment, or work in its folder: a Dask worker that sets its
+        title has overwritten its environment."""
         found = []
         for process in psutil.process_iter():
             try:
                 alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and process.environ().get("MAYFLY_CLUSTER") == name:
+                if alive and (process.environ().get("MAYFLY_CLUSTER") == name or f"/{name}/" in process.cwd()):
                     found.append(process)
             except (psutil.Error, OSError):
                 continue
