@@ -23,8 +23,9 @@ class Deletion:
     def poke(self, closing: Closing, *, by: str) -> Poll:
         """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown."""
         found = self.present()
-        if found:
-            self.rundir.create("deleting.json", Deleting(found=tuple(sorted(found)), at=_now()))
+        if found or self._remembered():
+            seen = sorted({*found} or {self.plan.name})
+            self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=_now()))
         owners = self._owners()
         for name in {self.plan.name, *found}:
             if name in owners:
@@ -85,6 +86,11 @@ class Deletion:
         )
         receipt = self.rundir.receipt()
         return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
+
+    def _remembered(self) -> bool:
+        """Whether the backend knows that it had our cluster and deleted it (somebody did while the store was away)."""
+        view = self.backend.describe(self.plan.name)
+        return view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
 
     def present(self) -> dict[str, ClusterView]:
         """Every cluster of this run, up to this generation, that is not proven absent."""

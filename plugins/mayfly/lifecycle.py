@@ -31,7 +31,7 @@ from mayfly.contract import (
     to_json,
 )
 from mayfly.deletion import Deletion
-from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused
+from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused, StoreUnavailable
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
 from mayfly.poke import Poll
@@ -303,7 +303,12 @@ class Run:
         receipt = self.dir.receipt()
         if receipt is not None:
             return Poll(done=True, lines=(f"already proven: {receipt.rule} ({receipt.by})",), result=receipt)
-        self.dir.create("closing.json", Closing(at=_now(), by=by, reason=reason))
+        try:
+            self.dir.create("closing.json", Closing(at=_now(), by=by, reason=reason))
+        except StoreUnavailable:
+            # A full or dead store keeps the proof from being written; it must not keep the cluster alive.
+            self.backend.delete(self.plan.name, owner=self.plan.owner)
+            raise
         closing = self.dir.closing()
         assert closing is not None
         waiting = self._end_jobs(by=by, reason=reason or "the cluster is being deleted")
