@@ -62,6 +62,8 @@ def wait(
             poll = None
         except MayflyError as error:
             fail(error)
+        except KeyboardInterrupt:
+            interrupted(context)
         if poll is not None:
             for line in (*poll.lines, *([poll.progress] if poll.progress else [])):
                 log.info("%s", line)
@@ -74,7 +76,17 @@ def wait(
             pause = max(interval(used, pokes=count), shortest_pause())
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=pause))
         count += 1
-        time.sleep(used.poll_inline)
+        try:
+            time.sleep(used.poll_inline)
+        except KeyboardInterrupt:
+            interrupted(context)
+
+
+def interrupted(context: Mapping[str, Any]) -> NoReturn:
+    """Ctrl-C in `dags test`. Airflow would try the task again, which joins the job; teardowns are wanted instead."""
+    if getattr(context.get("task"), "is_teardown", False):
+        raise KeyboardInterrupt
+    raise AirflowFailException("interrupted by Ctrl-C; the cluster is deleted") from None
 
 
 def fail(error: MayflyError) -> NoReturn:
