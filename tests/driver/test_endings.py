@@ -283,7 +283,8 @@ print(sum(client.gather(futures)))
     assert record.workers_lost == 1
     assert "lost the worker" in drive.log()
     assert "190" in drive.log()
-    assert 0 < record.tasks.recomputed <= 20
+    # The probes' results can be lost with the worker, too; what is left are the first times.
+    assert 0 < record.tasks.recomputed <= record.tasks.done - 20
 
 
 def test_a_module_that_kills_the_scheduler(driving: Driving) -> None:
