@@ -295,7 +295,6 @@ class Lease:
     writer: str
     ttl_s: float
     segment: int = 0
-    offset: int = 0
     shown: str = ""
     schema: int = SCHEMA
 

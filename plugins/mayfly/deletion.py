@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from mayfly.backends.base import ClusterBackend, ClusterView
-from mayfly.contract import Closing, Deleting, Plan, Receipt, Timestamp
+from mayfly.contract import Closing, Deleting, Plan, Receipt
 from mayfly.errors import DeadlinePassed, NotProven
 from mayfly.generation import DeletionFacts, prove_deletion
 from mayfly.names import cluster_name
-from mayfly.poke import Poll
+from mayfly.poke import Poll, clock_now
 from mayfly.rundir import RunDir
 from mayfly.states import ClusterState
 
@@ -25,7 +25,7 @@ class Deletion:
         found = self.present()
         if found or self._remembered():
             seen = sorted({*found} or {self.plan.name})
-            self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=_now()))
+            self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=clock_now()))
         owners = self._owners()
         for name in {self.plan.name, *found}:
             if name in owners:
@@ -45,7 +45,7 @@ class Deletion:
 
     def _facts(self, closing: Closing) -> DeletionFacts:
         calls = self.rundir.calls()
-        now = _now()
+        now = clock_now()
         return DeletionFacts(
             asked=bool(calls),
             created=any(returned and returned.called for _, returned in calls),
@@ -66,7 +66,7 @@ class Deletion:
                 done=False,
                 progress=f"nothing is listed; watching {proof.wait_until - facts.now:.0f} s more for a late create",
             )
-        now, calls = _now(), self.rundir.calls()
+        now, calls = clock_now(), self.rundir.calls()
         began = calls[0][0].at if calls else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
         self.rundir.create(
@@ -115,8 +115,3 @@ class Deletion:
             if plan is not None:
                 owners[name] = plan.owner
         return owners
-
-
-def _now() -> Timestamp:
-    """To the millisecond, as JSON keeps it."""
-    return Timestamp(round(time.time(), 3))

@@ -26,7 +26,6 @@ from mayfly.contract import (
     Outcome,
     Plan,
     Record,
-    Timestamp,
     from_json,
     to_json,
 )
@@ -34,7 +33,7 @@ from mayfly.deletion import Deletion
 from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused, StoreUnavailable
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
-from mayfly.poke import Poll
+from mayfly.poke import Poll, clock_now
 from mayfly.rundir import AttemptDir, RunDir, Store, open_store
 from mayfly.states import ClusterState
 
@@ -137,26 +136,26 @@ class Run:
 
         The caller looks again: whoever closed the generation in between may have listed too early.
         """
-        call = CreateCall(name=self.plan.name, owner=self.plan.owner, at=_now(), by=by)
+        call = CreateCall(name=self.plan.name, owner=self.plan.owner, at=clock_now(), by=by)
         while not self.dir.create(f"calls/{number}.json", call):
             number += 1
         try:
             self._require_open()
         except Refused as error:
-            self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), called=False, detail=str(error)))
+            self.dir.create(f"calls/{number}.done.json", CreateReturn(at=clock_now(), called=False, detail=str(error)))
             raise
         view = self.backend.create(self.plan)
         if self.dir.closing() is not None:
             # Before the return is noted: a delete that reads "returned" must also read that the cluster was seen.
-            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=_now()))
-        self.dir.create(f"calls/{number}.done.json", CreateReturn(at=_now(), detail=view.detail))
+            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
+        self.dir.create(f"calls/{number}.done.json", CreateReturn(at=clock_now(), detail=view.detail))
         return view
 
     def _undo_create(self) -> Poll:
         """Nobody wants this cluster any more: not done until nothing of its name is there, then Refused."""
         view = self.backend.describe(self.plan.name)
         if view.state is not ClusterState.ABSENT:
-            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=_now()))
+            self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
             view = self.backend.delete(self.plan.name, owner=self.plan.owner)
         if view.state is not ClusterState.ABSENT:
             closing = self.dir.closing()
@@ -198,7 +197,7 @@ class Run:
             enforce_deadline(attempt, order, self.backend, by=by)
             return Poll(done=False, lines=lines, progress=shown)
         lines += rest_of_log(attempt)
-        attempt.create("ack.json", Ack(by_try=try_number, at=_now()))
+        attempt.create("ack.json", Ack(by_try=try_number, at=clock_now()))
         if record.outcome is not Outcome.SUCCESS:
             assert record.failure is not None
             raise JobFailed(record.failure, detail=f"all of it: {attempt.url}", lines=lines)
@@ -240,7 +239,7 @@ class Run:
             lease_ttl=timing.lease_ttl_inline if inline else timing.lease_ttl,
             timing=timing,
             expires_at=self.plan.expires_at,
-            at=_now(),
+            at=clock_now(),
             by=by,
         )
         attempt = self.dir.attempt(request.key, number)
@@ -258,8 +257,19 @@ class Run:
             for number in range(1, self.dir.last_attempt(job) + 1):
                 yield self.dir.attempt(job, number)
 
+    def _understood(self) -> Iterator[tuple[AttemptDir, Record | None]]:
+        """Attempts with their records. One whose files are damaged is left out: that is a reason to end a cluster
+        without waiting, never to keep it."""
+        for attempt in self.attempts():
+            try:
+                attempt.order()
+                record = attempt.record()
+            except ContractError:
+                continue
+            yield attempt, record
+
     def unended(self) -> list[AttemptDir]:
-        return [attempt for attempt in self.attempts() if not _damaged(attempt) and attempt.record() is None]
+        return [attempt for attempt, record in self._understood() if record is None]
 
     def _end_jobs(self, *, by: str, reason: str) -> Poll | None:
         """Cancel what still runs and give it time to write its record; None when nothing is left to wait for."""
@@ -290,8 +300,7 @@ class Run:
 
     def records(self) -> list[Record]:
         """Of all attempts that ended; a damaged record is left out, and its job then counts as one without."""
-        whole = (attempt for attempt in self.attempts() if not _damaged(attempt))
-        return [record for attempt in whole if (record := attempt.record()) is not None]
+        return [record for _, record in self._understood() if record is not None]
 
     # -- delete
 
@@ -304,7 +313,7 @@ class Run:
         if receipt is not None:
             return Poll(done=True, lines=(f"already proven: {receipt.rule} ({receipt.by})",), result=receipt)
         try:
-            self.dir.create("closing.json", Closing(at=_now(), by=by, reason=reason))
+            self.dir.create("closing.json", Closing(at=clock_now(), by=by, reason=reason))
         except StoreUnavailable:
             # A full or dead store keeps the proof from being written; it must not keep the cluster alive.
             self.backend.delete(self.plan.name, owner=self.plan.owner)
@@ -337,17 +346,3 @@ def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle
         if plan is None:
             return found
         found, generation = Handle(name=name, target=plan.target), generation + 1
-
-
-def _damaged(attempt: AttemptDir) -> bool:
-    """Whether its files cannot be understood: a reason to end a cluster without waiting, never to keep it."""
-    try:
-        attempt.order(), attempt.record()
-    except ContractError:
-        return True
-    return False
-
-
-def _now() -> Timestamp:
-    """To the millisecond, as JSON keeps it."""
-    return Timestamp(round(time.time(), 3))

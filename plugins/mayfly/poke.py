@@ -1,9 +1,12 @@
-"""What one poke at a step found."""
+"""What one poke at a step found, and the clock that all steps write down."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
+
+from mayfly.contract import Timestamp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,3 +17,8 @@ class Poll:
     lines: tuple[str, ...] = ()
     progress: str = ""
     result: Any = None
+
+
+def clock_now() -> Timestamp:
+    """To the millisecond, as JSON keeps it."""
+    return Timestamp(round(time.time(), 3))
