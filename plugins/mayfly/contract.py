@@ -79,6 +79,41 @@ class WorkersPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Environment:
+    """A packed Python environment in the staging store: a whole interpreter with the job's packages."""
+
+    path: str
+    """Below staging: `envs/<key>.tar.gz`; the key is a hash of lock, platform and Python."""
+    sha256: str
+    """Of the archive, in hex: whoever unpacks it checks."""
+    bytes: int
+    python: str
+    """Its version, "3.11.7"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnPlan:
+    """How Dask is started on YARN: the target's settings (`yarn:` of targets.yaml) with the job's (`cluster.yarn`).
+
+    None = YARN's own default. `address` is where containers reach the driver's machine (None = found out). Ports are
+    (first, last); (0, 0) = any free one.
+    """
+
+    queue: str | None = None
+    node_label: str | None = None
+    priority: int | None = None
+    fast_heartbeat: bool = False
+    """Shorten the application master's idle heartbeat: containers come in 2 s instead of 6 s."""
+    address: str | None = None
+    scheduler_ports: tuple[int, int] = (0, 0)
+    dashboard_ports: tuple[int, int] = (0, 0)
+    watchdog_ports: tuple[int, int] = (0, 0)
+    worker_ports: tuple[int, int] = (0, 0)
+    grace: float = 30.0
+    """Seconds after which the application ends by itself when its driver is gone."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     """How often things happen, in seconds. Tests shrink time here, never by patching a clock.
 
@@ -120,6 +155,8 @@ class FrozenTarget:
     timing: Timing = field(default_factory=Timing)
     waiting: str = "auto"
     """How a task waits for its job: auto, deferred or reschedule."""
+    yarn: YarnPlan | None = None
+    """Set when the launcher is `yarn`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +199,9 @@ class Plan:
     adopt: bool = True
     code: str
     """Path below staging of the job's folder and the driver: `code/<hash>.zip`."""
+    environment: Environment | None = None
+    """What the nodes run; None = the interpreter that is there."""
+    yarn: YarnPlan | None = None
     hash: str
     """Of everything above but the nonce, the times and the generation; equal hash = the same intention."""
     cost_estimate: float | None = None
@@ -266,6 +306,8 @@ class JobOrder:
     script_memory: int | None = None
     adopt: bool = True
     code: str
+    environment: Environment | None = None
+    yarn: YarnPlan | None = None
     lease_ttl: float
     timing: Timing = field(default_factory=Timing)
     expires_at: Timestamp

@@ -23,7 +23,18 @@ class Api:
         self.token = answer["access_token"]
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The decoded answer; HTTPError as it comes."""
+        """The decoded answer; HTTPError as it comes, but for 500, which is tried again: on SQLite the api-server gives
+        up a request that could not write in time, and what it had begun is rolled back."""
+        for pause in (1.0, 2.0, 4.0, 8.0):
+            try:
+                return self._call(method, path, body)
+            except urllib.error.HTTPError as error:
+                if error.code != 500:
+                    raise
+                time.sleep(pause)
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: object) -> Any:
         request = urllib.request.Request(
             self.stack.url + path,
             method=method,

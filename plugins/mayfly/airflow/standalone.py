@@ -30,6 +30,7 @@ from pathlib import Path
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 USER = "admin"
 STOP_SECONDS = 15.0
+API_PATIENCE_SECONDS = 3
 MOST_DEATHS = 10
 
 
@@ -74,8 +75,8 @@ class Stack:
             "AIRFLOW_HOME": str(self.home),
             "MAYFLY_HOME": str(self.project),
             "PYTHONPATH": os.pathsep.join([str(self.plugins), *filter(None, [os.environ.get("PYTHONPATH")])]),
-            # With less patience SQLite answers "database is locked", and Airflow 500, under parallel tasks.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.home}/airflow.db?timeout=60",
+            # With less patience SQLite answers "database is locked" under parallel tasks.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._database(patience=60),
             "AIRFLOW__CORE__DAGS_FOLDER": str(self.project / "dags"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": str(self.plugins),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -102,6 +103,18 @@ class Stack:
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         }
 
+    def _database(self, *, patience: int) -> str:
+        return f"sqlite:///{self.home}/airflow.db?timeout={patience}"
+
+    def _component_settings(self, name: str) -> dict[str, str]:
+        """The api-server's patience is short: Airflow 3.3 writes its audit log on the event loop, and where another of
+        its requests holds SQLite's only write lock, that one cannot commit before the loop is free again. Both wait
+        until the patience ends: a stall of everything, then one 500, which a task's client repeats by itself."""
+        ours = "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"
+        if name == "api-server" and self.env[ours] == self._database(patience=60):
+            return {ours: self._database(patience=API_PATIENCE_SECONDS)}
+        return {}
+
     # -- life
 
     def migrate(self) -> None:
@@ -117,7 +130,7 @@ class Stack:
         for name in components:
             with (self.home / f"{name}.log").open("ab") as out:
                 self.processes[name] = subprocess.Popen(
-                    self._command(name), env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                    self._command(name), env=self.env | self._component_settings(name), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                     start_new_session=True, cwd=self.home,
                 )  # fmt: skip
 
