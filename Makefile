@@ -34,7 +34,7 @@ help:  ## this text
 $(LOCK):
 	@echo "error: no lane '$(LANE)'; there are: $$(cd requirements && ls airflow-*.lock | sed -E 's/airflow-(.*).lock/\1/' | xargs)" >&2; exit 1
 
-$(STAMP): $(LOCK) requirements/bootstrap.lock requirements.txt pyproject.toml scripts/install.sh
+$(STAMP): $(LOCK) requirements/bootstrap.lock requirements.txt requirements/yarn.txt pyproject.toml scripts/install.sh
 	@PYTHON="$(PYTHON)" bash scripts/install.sh $(VENV) $(LOCK)
 	@touch $@
 

@@ -8,7 +8,8 @@ copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 
 cp pyproject.toml requirements.txt README.md "$copy/"
-mkdir -p "$copy/plugins" "$folder"
+mkdir -p "$copy/plugins" "$copy/requirements" "$folder"
+cp requirements/yarn.txt "$copy/requirements/"
 cp -R plugins/mayfly "$copy/plugins/"
 find "$copy" -name __pycache__ -type d -prune -exec rm -rf {} +
 # The times in the archive are those of the last commit: the same sources give the same bytes.

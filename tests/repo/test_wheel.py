@@ -57,6 +57,14 @@ def test_its_entry_points(wheel: Path) -> None:
     assert dict(found["console_scripts"]) == {"mayfly": "mayfly.cli:main"}
 
 
+def test_the_extra_for_yarn(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        lines = archive.read(name).decode().splitlines()
+    assert "Provides-Extra: yarn" in lines
+    assert any(line.startswith("Requires-Dist: skein==") and 'extra == "yarn"' in line for line in lines)
+
+
 def test_airflow_finds_the_plugin_without_a_plugins_folder(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "plugins").mkdir()
     shown = run(
