@@ -409,6 +409,11 @@ class FailureClass(StrEnum):
     INPUT_MISSING = "input missing"
     OUTPUT_NOT_WRITABLE = "output not writable"
     VERSION_MISMATCH = "version mismatch"
+    QUOTA = "quota"
+    STOCKOUT = "stockout"
+    NETWORK = "network"
+    PREEMPTED = "preempted"
+    PERMISSION = "permission"
     CANCELLED = "cancelled"
     ORCHESTRATOR_LOST = "orchestrator lost"
     DRIVER_DIED = "driver died without a record"
@@ -448,6 +453,35 @@ class Peaks:
 
 
 @dataclass(frozen=True, kw_only=True)
+class YarnNodeAccount:
+    """What a run used of one node; `container_seconds` is the sum over its containers' lives."""
+
+    containers: int = 0
+    failed: int = 0
+    preempted: int = 0
+    container_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnAccount:
+    """YARN's own account of an attempt, all its applications together. Workers' containers only, but for
+    `memory_mib_seconds` and `vcore_seconds` (what YARN charges, with the application master's)."""
+
+    applications: tuple[str, ...]
+    queue: str = ""
+    memory_mib_seconds: int = 0
+    vcore_seconds: int = 0
+    containers_started: int = 0
+    containers_failed: int = 0
+    """Ended with an error, by themselves or killed; without those that were preempted."""
+    containers_preempted: int = 0
+    queue_wait: float = 0.0
+    """Seconds from submission until the application master had its container."""
+    nodes: Mapping[str, YarnNodeAccount] = field(default_factory=dict)
+    """By host name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """record.json: what happened in one attempt. Written once: by the driver, or by the orchestrator (`by`) when the
     backend has shown that the driver is gone."""
@@ -469,6 +503,7 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What a person should know although nothing failed ("no task ran on the cluster: ...")."""
+    yarn: YarnAccount | None = None
     by: str = "driver"
     schema: int = SCHEMA
 

@@ -11,6 +11,9 @@
      ├─ BackendError          the place where clusters are made
      │   ├─ BackendUnavailable    no answer: *unknown*, never "gone"
      │   └─ NotOurs               the name is taken by somebody else's cluster
+     ├─ YarnError             YARN's ResourceManager
+     │   ├─ YarnUnavailable       no answer: *unknown*, never "ended"
+     │   └─ YarnRefused           what is asked for cannot run there: queue, size, label, access
      ├─ Refused               the run's state forbids this step (no living cluster, closing, ...)
      ├─ JobFailed             the job ended badly; carries its `Failure`
      ├─ ClusterFailed         the cluster did not start or died
@@ -88,6 +91,22 @@ class BackendUnavailable(BackendError):
 
 class NotOurs(BackendError):
     """A cluster of that name exists and carries another owner's nonce; it is never touched."""
+
+    retryable = False
+
+
+class YarnError(MayflyError):
+    """YARN did not do what was asked."""
+
+    retryable = True
+
+
+class YarnUnavailable(YarnError):
+    """No answer from any ResourceManager; nothing is known about the application."""
+
+
+class YarnRefused(YarnError):
+    """The ResourceManager refused, or would refuse or never serve, what was asked for."""
 
     retryable = False
 
