@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from mayfly.fields import Model, Size
+from mayfly.yarnspec import NodeLabel, Queue, YarnPriority
 
 
 class WorkersRange(Model):
@@ -25,7 +26,8 @@ class WorkersRange(Model):
         return str(self.minimum) if self.minimum == self.maximum else f"{self.minimum} to {self.maximum}"
 
 
-def _workers(value: object) -> object:
+def workers_of(value: object) -> object:
+    """A whole number as an equal range; anything else as it is. ValueError when it can be no number of workers."""
     if isinstance(value, bool) or not isinstance(value, int | dict | WorkersRange):
         raise ValueError(f"expected a whole number or {{min: 1, max: 8}}, got {value!r}")
     if isinstance(value, int):
@@ -42,18 +44,28 @@ class WorkerSpec(Model):
     memory: Size = Field(default=4 * 10**9, description="Memory limit of a worker")
 
 
-def _settings(value: object) -> object:
-    return _nested(value) if isinstance(value, dict) else value
+class JobYarn(Model):
+    """What a job may choose where Dask runs on YARN; elsewhere it is carried, and the plan says that it is not used."""
+
+    queue: Queue | None = Field(default=None, description="Queue of YARN; by default the target's")
+    node_label: NodeLabel | None = Field(default=None, description="Only nodes with this label of YARN")
+    priority: YarnPriority | None = Field(default=None, description="Within the queue; more comes first")
 
 
-def _nested(settings: dict[str, Any]) -> dict[str, Any]:
-    """`{"a.b": 1}` as `{"a": {"b": 1}}`: Dask's documentation writes dots, its files are nested."""
+def settings_of(value: object) -> object:
+    """Dask settings in their nested form."""
+    return nested(value) if isinstance(value, dict) else value
+
+
+def nested(settings: dict[str, Any]) -> dict[str, Any]:
+    """`{"a.b": 1}` as `{"a": {"b": 1}}`: Dask's documentation writes dots, its files are nested. ValueError when a
+    setting stands there twice."""
     result: dict[str, Any] = {}
     for dotted, value in settings.items():
         if dotted == "logging":  # below it are names of loggers, which have dots of their own
             _merge(result, {dotted: value})
             continue
-        inner = _nested(value) if isinstance(value, dict) else value
+        inner = nested(value) if isinstance(value, dict) else value
         for part in reversed(str(dotted).split(".")):
             inner = {part: inner}
         _merge(result, inner)
@@ -73,11 +85,15 @@ def _merge(into: dict[str, Any], new: dict[str, Any], *, above: str = "") -> Non
 class ClusterSpec(Model):
     """The Dask cluster a job asks for. A target may give less, and says so in the plan."""
 
+    profile: str | None = Field(
+        default=None, min_length=1, description="A name from config/profiles.yaml, whose values hold below these keys"
+    )
     workers: Annotated[
         WorkersRange,
-        BeforeValidator(_workers, json_schema_input_type=Annotated[int, Field(ge=1, le=10_000)] | WorkersRange),
+        BeforeValidator(workers_of, json_schema_input_type=Annotated[int, Field(ge=1, le=10_000)] | WorkersRange),
     ] = Field(default=WorkersRange(minimum=2, maximum=2), description="A number, or {min, max} to adapt to the load")
     worker: WorkerSpec = Field(default=WorkerSpec(), description="Size of each worker")
-    dask: Annotated[dict[str, JsonValue], BeforeValidator(_settings)] = Field(
+    dask: Annotated[dict[str, JsonValue], BeforeValidator(settings_of)] = Field(
         default={}, description='Dask settings, nested or with dots ("distributed.worker.memory.spill: 0.7")'
     )
+    yarn: JobYarn = Field(default=JobYarn(), description="Where Dask runs on YARN: queue, node label, priority")

@@ -236,6 +236,8 @@ class Run:
             script_memory=self.plan.script_memory,
             adopt=self.plan.adopt,
             code=self.plan.code,
+            environment=self.plan.environment,
+            yarn=self.plan.yarn,
             lease_ttl=timing.lease_ttl_inline if inline else timing.lease_ttl,
             timing=timing,
             expires_at=self.plan.expires_at,

@@ -13,12 +13,14 @@ from pathlib import Path
 
 from mayfly.backends.base import Capacity
 from mayfly.contract import (
+    Environment,
     FrozenTarget,
     Identity,
     Limits,
     Plan,
     Timestamp,
     WorkersPlan,
+    YarnPlan,
     iso,
     to_json,
 )
@@ -47,13 +49,16 @@ def make_plan(
     jobs: int = 1,
     attempts: int = 1,
     max_age: float | None = None,
+    environment: Environment | None = None,
 ) -> Plan:
     """The plan of one generation.
 
     `jobs` scripts run on the cluster, each tried at most `attempts` times; from these and the limits follows when the
-    cluster expires, unless `max_age` (seconds) says so. `owner` is a fresh random nonce. PlanError when no adjustment
-    makes the job fit the target.
+    cluster expires, unless `max_age` (seconds) says so. `owner` is a fresh random nonce. `environment` is what the
+    nodes run. PlanError when no adjustment makes the job fit the target.
     """
+    if job.profile_problem:
+        raise PlanError(job.profile_problem)
     if target.name not in job.targets:
         raise PlanError(
             f"job {job.name!r} may not run on target {target.name!r}; allowed: {', '.join(job.targets)} "
@@ -71,7 +76,9 @@ def make_plan(
         cores=job.cluster.worker.cores,
         memory=job.cluster.worker.memory,
     )
-    workers, notes = fit(asked, target=target, capacity=capacity)
+    # On YARN this machine holds the driver alone; how large a container may be, the ResourceManager says at the start.
+    workers, notes = fit(asked, target=target, capacity=None if target.launcher == "yarn" else capacity)
+    yarn, more = with_yarn(job, target=target)
     if capacity is not None and job.script_memory is not None and job.script_memory > capacity.memory:
         raise PlanError(
             f"script_memory is {job.script_memory / 1e9:.3g} GB, target {target.name!r} has "
@@ -102,7 +109,7 @@ def make_plan(
         },
         workers=workers,
         asked=asked,
-        notes=notes,
+        notes=(*profile_note(job), *notes, *more),
         dask=job.cluster.dask,
         env=job.env,
         inputs=resolve(job.inputs, home=home),
@@ -111,6 +118,8 @@ def make_plan(
         script_memory=job.script_memory,
         adopt=job.adopt,
         code=code,
+        environment=environment,
+        yarn=yarn,
         hash="",
         cost_estimate=0.0 if target.backend == "local" else None,
     )
@@ -158,6 +167,26 @@ def fit(asked: WorkersPlan, *, target: FrozenTarget, capacity: Capacity | None) 
     return (fitted, ()) if fitted == asked else (fitted, (f"target {target.name}: asked {asked}, fitted {fitted}",))
 
 
+def with_yarn(job: JobSpec, *, target: FrozenTarget) -> tuple[YarnPlan | None, tuple[str, ...]]:
+    """The target's settings of YARN with the job's above them; a note instead where there is no YARN."""
+    asked = job.cluster.yarn
+    given = {name: value for name in type(asked).model_fields if (value := getattr(asked, name)) is not None}
+    if target.launcher == "yarn":
+        return replace(target.yarn or YarnPlan(), **given), ()
+    if not given:
+        return None, ()
+    keys = ", ".join(f"{name} {value}" for name, value in given.items())
+    return None, (f"target {target.name} has no YARN: cluster.yarn ({keys}) is not used",)
+
+
+def profile_note(job: JobSpec) -> tuple[str, ...]:
+    """Which values the profile gave, and not the job itself."""
+    if job.cluster.profile is None or job.from_profile is None:
+        return ()
+    given = ", ".join(job.from_profile) or "nothing that the job does not say itself"
+    return (f"profile {job.cluster.profile} gave {given}",)
+
+
 def describe(plan: Plan) -> tuple[str, ...]:
     """The plan in lines for people: shown by `mayfly plan`, logged before anything is created."""
     cost = "not known" if plan.cost_estimate is None else f"{plan.cost_estimate:.2f} USD"
@@ -166,6 +195,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
         f"cluster   {plan.name} (generation {plan.generation}) on target {plan.target.name} ({plan.target.backend})",
         f"workers   {plan.workers}",
         *(f"          {note}" for note in plan.notes),
+        *([f"yarn      {_yarn_words(plan.yarn)}"] if plan.yarn else []),
         f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, stall {stall}",
         f"expires   {iso(plan.expires_at)}, whatever happens",
         f"cost      at most {cost}",
@@ -173,3 +203,23 @@ def describe(plan: Plan) -> tuple[str, ...]:
         *(f"output    {name} = {place}" for name, place in plan.outputs.items()),
     ]
     return tuple(lines)
+
+
+def _yarn_words(yarn: YarnPlan) -> str:
+    words = [
+        f"queue {yarn.queue}" if yarn.queue else "the user's default queue",
+        f"node label {yarn.node_label}" if yarn.node_label else "",
+        f"priority {yarn.priority}" if yarn.priority is not None else "",
+        f"containers reach the driver at {yarn.address}" if yarn.address else "",
+        *(
+            f"{name} ports {first}" + (f"-{last}" if last > first else "")
+            for name, (first, last) in (
+                ("scheduler", yarn.scheduler_ports),
+                ("dashboard", yarn.dashboard_ports),
+                ("watchdog", yarn.watchdog_ports),
+                ("worker", yarn.worker_ports),
+            )
+            if last
+        ),
+    ]
+    return ", ".join(word for word in words if word)

@@ -17,10 +17,12 @@ from mayfly import explain, yamlfile
 from mayfly.contract import FrozenTarget
 from mayfly.errors import InputError, SpecError
 from mayfly.names import fold
+from mayfly.profiles import Profile, ProfilesFile, merged
 from mayfly.spec import FROM_FILE, JobFile, JobSpec, TargetsFile, TargetSpec, check_job_name
 
 JOB_FILE = "job.yaml"
 TARGETS_FILE = "config/targets.yaml"
+PROFILES_FILE = "config/profiles.yaml"
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,16 @@ class Project:
         except SpecError as error:
             errors.append(error)
             targets = None  # jobs are shown nevertheless; plan will say the same
+        try:
+            profiles: Mapping[str, Mapping[str, Any]] | None = self._profiles()
+        except SpecError as error:
+            errors.append(error)
+            profiles = None
         names = self.job_names()
         twins = _twins(names)
         for name in names:
             try:
-                good[name] = self._read(name, twins=twins, targets=targets)
+                good[name] = self._read(name, twins=twins, targets=targets, profiles=profiles)
             except SpecError as error:
                 errors.append(error)
             except OSError as error:
@@ -87,9 +94,16 @@ class Project:
         names = self.job_names()
         if name not in names:
             raise SpecError(f"no job {name!r}; {explain.choices(name, names)}", file="jobs")
-        return self._read(name, twins=_twins(names), targets=self.targets())
+        return self._read(name, twins=_twins(names), targets=self.targets(), profiles=self._profiles())
 
-    def _read(self, name: str, *, twins: Mapping[str, str], targets: Mapping[str, TargetSpec] | None) -> JobSpec:
+    def _read(
+        self,
+        name: str,
+        *,
+        twins: Mapping[str, str],
+        targets: Mapping[str, TargetSpec] | None,
+        profiles: Mapping[str, Mapping[str, Any]] | None,
+    ) -> JobSpec:
         shown = f"jobs/{name}/{JOB_FILE}"
         folder = self.home / "jobs" / name
         if not os.path.lexists(folder / JOB_FILE) and os.path.lexists(folder / "job.yml"):
@@ -107,26 +121,52 @@ class Project:
             )
         path = folder / JOB_FILE
         text, data = yamlfile.read(path, shown=shown)
-        for key in ("name", "folder"):
+        for key in sorted(JobSpec.model_fields.keys() - JobFile.model_fields.keys()):
             if key in data:
-                raise SpecError(
-                    "remove it; the folder gives the job its name",
-                    file=shown,
-                    line=yamlfile.line_of(text, (key,)),
-                    key=key,
-                )
+                why = "remove it; the folder gives the job its name" if key in ("name", "folder") else "unknown key"
+                raise SpecError(why, file=shown, line=yamlfile.line_of(text, (key,)), key=key)
+        whole, more = _with_profile(data, profiles, text=text, shown=shown)
         try:
             job = JobSpec.model_validate(
-                {**data, "name": name, "folder": folder}, context=FROM_FILE, by_alias=True, by_name=False
+                {**whole, "name": name, "folder": folder} | more, context=FROM_FILE, by_alias=True, by_name=False
             )
         except ValidationError as error:
-            raise explain.spec_error(error, model=JobFile, data=data, text=text, shown=shown) from error
+            found = explain.spec_error(error, model=JobFile, data=data, text=text, shown=shown)
+            if more["from_profile"]:
+                found = SpecError(
+                    f"{found.message}\n(its profile gave {', '.join(more['from_profile'])})",
+                    file=shown,
+                    line=found.line,
+                    key=found.key,
+                )
+            raise found from error
         problem = script_problem(folder, job.script)
         if problem:
             raise SpecError(problem, file=shown, line=yamlfile.line_of(text, ("script",)), key="script")
         if targets is not None:
             _check_targets(job, targets, text=text, shown=shown)
         return job
+
+    # -- profiles
+
+    def profiles(self) -> dict[str, Profile]:
+        """All profiles, by name; without a profiles.yaml there is none. SpecError when the file is wrong."""
+        return {
+            name: Profile.model_validate(entry, context=FROM_FILE, by_alias=True, by_name=False)
+            for name, entry in self._profiles().items()
+        }
+
+    def _profiles(self) -> dict[str, Mapping[str, Any]]:
+        """As they stand in the file, which is right."""
+        path = self.home / PROFILES_FILE
+        if not path.exists():
+            return {}
+        text, data = yamlfile.read(path, shown=PROFILES_FILE)
+        try:
+            ProfilesFile.model_validate(data, context=FROM_FILE, by_alias=True, by_name=False)
+        except ValidationError as error:
+            raise explain.spec_error(error, model=ProfilesFile, data=data, text=text, shown=PROFILES_FILE) from error
+        return dict(data["profiles"])
 
     # -- targets
 
@@ -183,6 +223,29 @@ def _twins(names: Iterable[str]) -> dict[str, str]:
         except ValueError:
             continue
     return twins
+
+
+def _with_profile(
+    data: Mapping[str, Any], profiles: Mapping[str, Mapping[str, Any]] | None, *, text: str, shown: str
+) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """A job file's content with its profile below it, and what the `JobSpec` keeps of that. SpecError when there is no
+    such profile. `profiles` None = their file is wrong: then the job is shown, and its plan says so."""
+    own: dict[str, Any] = {"from_profile": None, "profile_problem": ""}
+    cluster = data.get("cluster")
+    name = cluster.get("profile") if isinstance(cluster, dict) else None
+    if not isinstance(name, str) or not name:
+        return data, own
+    if profiles is None:
+        return data, own | {"profile_problem": f"{PROFILES_FILE} is wrong, so profile {name!r} cannot be read; fix it"}
+    if name not in profiles:
+        raise SpecError(
+            f"unknown profile {name!r}; {explain.choices(name, profiles)} (in {PROFILES_FILE})",
+            file=shown,
+            line=yamlfile.line_of(text, ("cluster", "profile")),
+            key="cluster.profile",
+        )
+    whole, taken = merged(data, profiles[name])
+    return whole, own | {"from_profile": taken}
 
 
 def _check_targets(job: JobSpec, targets: Mapping[str, TargetSpec], *, text: str, shown: str) -> None:

@@ -1,4 +1,4 @@
-"""JSON schemas of job.yaml and targets.yaml, from which editors complete and check them. Pure."""
+"""JSON schemas of job.yaml, profiles.yaml and targets.yaml, from which editors complete and check them. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mayfly import units
+from mayfly.profiles import ProfilesFile
 from mayfly.spec import JobFile, TargetsFile
 
 
@@ -15,6 +16,7 @@ def schemas() -> dict[str, str]:
     """File names below config/schemas/ and their content."""
     models: dict[str, tuple[type[BaseModel], str]] = {
         "job.schema.json": (JobFile, "jobs/<name>/job.yaml of Mayfly"),
+        "profiles.schema.json": (ProfilesFile, "config/profiles.yaml of Mayfly"),
         "targets.schema.json": (TargetsFile, "config/targets.yaml of Mayfly"),
     }
     return {
@@ -26,6 +28,8 @@ def schemas() -> dict[str, str]:
 def json_schema(model: type[BaseModel], *, title: str) -> dict[str, Any]:
     """The JSON schema of a file, for editors: defaults as they would be written in it."""
     schema = model.model_json_schema(mode="validation", by_alias=True)
+    if "WorkersRange" in schema["$defs"]:
+        schema["$defs"]["WorkersRange"].pop("required")  # a profile may have the other end
     for node in [schema, *schema["$defs"].values()]:
         for field in node.get("properties", {}).values():
             _tidy(field)

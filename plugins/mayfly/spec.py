@@ -212,6 +212,10 @@ class JobSpec(JobFile):
 
     name: Annotated[str, AfterValidator(check_job_name)]
     folder: Path
+    from_profile: tuple[str, ...] | None = None
+    """What the profile gave and the job does not say itself, in words; None when no profile was read."""
+    profile_problem: str = ""
+    """Why the job's profile could not be read: it is shown, and its plan fails."""
 
     @model_validator(mode="before")
     @classmethod
@@ -220,3 +224,12 @@ class JobSpec(JobFile):
             return data
         name, target = data.get("name"), data.get("target", "local")
         return {"script": f"{name}.py", **data, "targets": data.get("targets") or (target,)}
+
+    @model_validator(mode="after")
+    def _profile_was_read(self) -> JobSpec:
+        if self.cluster.profile is not None and self.from_profile is None and not self.profile_problem:
+            raise KeyedError(
+                "cluster.profile",
+                "profiles are for jobs with a job.yaml; read it by mayfly.project.Project, or write the values out",
+            )
+        return self

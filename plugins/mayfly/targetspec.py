@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import FrozenTarget, Json, Timing
 from mayfly.fields import Duration, KeyedError, Model, Size, no_secret
+from mayfly.yarnspec import TargetYarn
 
 DEFAULT_PREFIX: Final = "mayfly"
 BACKEND_OPTIONS: Final = {"local": ("state_dir",)}
@@ -85,7 +86,7 @@ class TargetFile(Model):
     backend: Annotated[str, _part(*BACKENDS)] = Field(
         description='What makes the clusters; "module:Class" for your own'
     )
-    launcher: Annotated[str, _part("processes")] = Field(
+    launcher: Annotated[str, _part("processes", "yarn")] = Field(
         default="processes", description='What starts the Dask workers; "module:Class" for your own'
     )
     staging: Annotated[str, AfterValidator(_staging)] = Field(
@@ -106,6 +107,13 @@ class TargetFile(Model):
     waiting: Literal["auto", "deferred", "reschedule"] = Field(
         default="auto", description="How a task waits for its job; see docs/targets.md"
     )
+    yarn: TargetYarn | None = Field(default=None, description="With `launcher: yarn`: how Dask runs there")
+
+    @model_validator(mode="after")
+    def _yarn_where_it_is(self) -> TargetFile:
+        if self.yarn is not None and self.launcher != "yarn":
+            raise KeyedError("yarn", f"launcher {self.launcher} knows no YARN; remove it, or write `launcher: yarn`")
+        return self
 
     @model_validator(mode="after")
     def _known_options(self) -> TargetFile:
@@ -147,6 +155,7 @@ class TargetSpec(TargetFile):
             options=options,
             timing=self.timing.freeze(**defaults),
             waiting=self.waiting,
+            yarn=(self.yarn or TargetYarn()).plan() if self.launcher == "yarn" else None,
         )
 
 

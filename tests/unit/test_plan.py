@@ -12,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.backends.base import Capacity
-from mayfly.contract import FrozenTarget, Identity, Limits, Plan, WorkersPlan, decode, encode
+from mayfly.clusterspec import JobYarn
+from mayfly.contract import (
+    Environment,
+    FrozenTarget,
+    Identity,
+    Limits,
+    Plan,
+    WorkersPlan,
+    YarnPlan,
+    decode,
+    encode,
+)
 from mayfly.errors import PlanError
 from mayfly.names import cluster_name, fold, label, max_job_length
 from mayfly.plan import SMALLEST_WORKER, describe, fit, longest_life, make_plan
@@ -64,6 +75,7 @@ def test_equal_intentions_have_equal_hashes_whoever_plans_and_when() -> None:
         {"code": "code/other.zip"},
         {"target": replace(TARGET, python="/usr/bin/python3")},
         {"capacity": Capacity(cores=2, memory=64 * GB)},
+        {"environment": Environment(path="envs/a.tar.gz", sha256="a", bytes=1, python="3.11.7")},
     ],
 )
 def test_another_intention_has_another_hash(changes: dict[str, Any]) -> None:
@@ -186,3 +198,50 @@ def test_the_plan_in_words_names_what_a_person_asks_first() -> None:
     text = "\n".join(describe(plan(job=job(stall_timeout=0.0))))
     for part in ("mayfly-trips-", "2 to 4 x 1 cores / 2 GB", "stall off", "expires   2026-11-2", "0.00 USD"):
         assert part in text, text
+
+
+# ---------------------------------------------------------------- YARN
+
+EDGE = replace(TARGET, launcher="yarn", yarn=YarnPlan(queue="batch", fast_heartbeat=True, worker_ports=(30000, 30010)))
+
+
+def yarn_job(**yarn: Any) -> JobSpec:
+    workers = WorkersRange(minimum=4, maximum=40)
+    worker = WorkerSpec(cores=3, memory=14 * GB)
+    return job(cluster=ClusterSpec(workers=workers, worker=worker, yarn=JobYarn(**yarn)))
+
+
+def test_on_yarn_this_machine_does_not_bound_the_workers() -> None:
+    planned = plan(job=yarn_job(), target=EDGE, capacity=Capacity(cores=1, memory=2 * GB))
+    assert planned.workers == planned.asked
+    assert str(planned.workers) == "4 to 40 x 3 cores / 14 GB"
+    assert planned.notes == ()
+
+
+def test_on_yarn_the_targets_own_caps_count() -> None:
+    planned = plan(job=yarn_job(), target=replace(EDGE, max_workers=8, max_worker_memory=7 * GB))
+    assert (planned.workers.maximum, planned.workers.memory) == (8, 7 * GB)
+    assert "fitted 4 to 8 x 3 cores / 7 GB" in planned.notes[0]
+
+
+def test_the_script_still_runs_on_this_machine() -> None:
+    with pytest.raises(PlanError, match="script_memory is 4 GB"):
+        plan(job=job(script_memory=4 * GB), target=EDGE, capacity=Capacity(cores=1, memory=2 * GB))
+
+
+def test_the_jobs_yarn_comes_before_the_targets() -> None:
+    assert plan(job=yarn_job(), target=EDGE).yarn == EDGE.yarn
+    asked = plan(job=yarn_job(queue="fast", priority=3, node_label="ssd"), target=EDGE)
+    assert asked.yarn == YarnPlan(
+        queue="fast", priority=3, node_label="ssd", fast_heartbeat=True, worker_ports=(30000, 30010)
+    )
+    assert "yarn      queue fast, node label ssd, priority 3, worker ports 30000-30010" in describe(asked)
+    assert decode(Plan, encode(asked)) == asked
+    assert asked.hash != plan(job=yarn_job(), target=EDGE).hash
+
+
+def test_a_target_without_yarn_carries_these_keys_and_says_so() -> None:
+    planned = plan(job=yarn_job(queue="fast", priority=0), capacity=None)
+    assert planned.yarn is None
+    assert planned.notes == ("target local has no YARN: cluster.yarn (queue fast, priority 0) is not used",)
+    assert not any(line.startswith("yarn") for line in describe(planned))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mayfly.contract import YarnPlan
 from mayfly.errors import InputError, SpecError
 from mayfly.project import Project, script_problem
 
@@ -359,6 +360,29 @@ def test_jobs_come_in_order_of_name(project: Project) -> None:
 
 # ---------------------------------------------------------------- targets
 
+EDGE = "targets:\n  a:\n    backend: local\n    launcher: yarn\n"
+
+
+def test_a_target_on_yarn(project: Project) -> None:
+    path = project.home / "config" / "targets.yaml"
+    path.write_text(EDGE)
+    assert project.frozen_target("a").yarn == YarnPlan()
+    path.write_text(
+        EDGE + "    yarn: {queue: root.batch, address: 10.0.0.1, grace: 1m, fast_heartbeat: true,\n"
+        "           ports: {scheduler: 8786, dashboard: 8787 - 8789, workers: 30000-30999}}\n"
+    )
+    assert project.frozen_target("a").yarn == YarnPlan(
+        queue="root.batch",
+        address="10.0.0.1",
+        grace=60.0,
+        fast_heartbeat=True,
+        scheduler_ports=(8786, 8786),
+        dashboard_ports=(8787, 8789),
+        worker_ports=(30000, 30999),
+    )
+    path.write_text("targets: {a: {backend: local}}\n")
+    assert project.frozen_target("a").yarn is None
+
 
 def test_without_a_file_there_is_local(project: Project) -> None:
     assert list(project.targets()) == ["local"]
@@ -382,6 +406,32 @@ def test_unknown_target_names_the_nearest(project: Project) -> None:
         ("targets:\n  a: {backend: local, options: {state_dri: x}}\n", 2, "targets.a.options.state_dri", "state_dir"),
         ("targets:\n  a: {backend: local, options: {api_token: x}}\n", 2, "targets.a.options", "secret"),
         ("", 1, "", "is empty"),
+        (
+            "targets:\n  a: {backend: local}\n  b:\n    backend: local\n    yarn: {}\n",
+            5,
+            "targets.b.yarn",
+            "knows no YARN",
+        ),
+        ("targets:\n  a: {backend: local, launcher: yran}\n", 2, "targets.a.launcher", "allowed: processes, yarn"),
+        (EDGE + "    yarn: {que: a}\n", 5, "targets.a.yarn.que", "did you mean 'queue'?"),
+        (EDGE + "    yarn: {queue: 'a;b'}\n", 5, "targets.a.yarn.queue", "'a;b' is no queue"),
+        (EDGE + "    yarn: {ports: {worker: 1}}\n", 5, "targets.a.yarn.ports.worker", "did you mean 'workers'?"),
+        (EDGE + "    yarn: {ports: {workers: 80}}\n", 5, "targets.a.yarn.ports.workers", "80 is no port"),
+        (
+            EDGE + "    yarn: {ports: {workers: 31000-30000}}\n",
+            5,
+            "targets.a.yarn.ports.workers",
+            "between 1024 and 65535",
+        ),
+        (
+            EDGE + "    yarn: {ports: {workers: 30000-70000}}\n",
+            5,
+            "targets.a.yarn.ports.workers",
+            "between 1024 and 65535",
+        ),
+        (EDGE + "    yarn: {ports: {workers: true}}\n", 5, "targets.a.yarn.ports.workers", "True is no port"),
+        (EDGE + "    yarn: {address: 'https://edge'}\n", 5, "targets.a.yarn.address", "a host name or an IPv4"),
+        (EDGE + "    yarn: {grace: 30}\n", 5, "targets.a.yarn.grace", "no unit"),
     ],
 )
 def test_wrong_targets_file(project: Project, text: str, line: int, key: str, part: str) -> None:

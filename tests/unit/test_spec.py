@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import Timing, decode, encode
 from mayfly.names import MAX_NAME, cluster_name
+from mayfly.profiles import ProfilesFile
 from mayfly.schemas import json_schema
 from mayfly.spec import (
     FROM_FILE,
@@ -305,7 +306,7 @@ def test_secrets_are_found_in_nested_options() -> None:
 # ---------------------------------------------------------------- schemas
 
 
-@pytest.mark.parametrize("model", [JobFile, TargetsFile])
+@pytest.mark.parametrize("model", [JobFile, ProfilesFile, TargetsFile])
 def test_schemas_are_schemas(model: Any) -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema(model, title="t"))
 
@@ -316,6 +317,7 @@ def test_the_schema_agrees_with_the_models() -> None:
         {},
         {"cluster": {"workers": 4, "worker": {"cores": 1, "memory": "14 GB"}}},
         {"cluster": {"workers": {"min": 1, "max": 4}}},
+        {"cluster": {"yarn": {"queue": "root.batch", "node_label": "ssd", "priority": 3}}},
         {"stall_timeout": 0, "timeout": "1h30m", "script_memory": "1 GiB"},
         {"stall_timeout": "off", "start_date": "2026-01-31", "schedule": {"assets": ["a"]}},
         {"args": ["a", 1], "env": {"A": 1}, "params": {"x": {"type": ["string", "null"], "default": None}}},
@@ -326,6 +328,8 @@ def test_the_schema_agrees_with_the_models() -> None:
         {"colour": 1},
         {"cluster": {"workers": 0}},
         {"cluster": {"worker": {"memory": 14}}},
+        {"cluster": {"yarn": {"priority": -1}}},
+        {"cluster": {"yarn": {"que": "batch"}}},
         {"cluster": {"workers": {"minimum": 1, "maximum": 4}}},
         {"timeout": 90},
         {"timeout": "90"},

@@ -13,6 +13,7 @@ from mayfly.project import Project
 from mayfly.schemas import json_schema
 from mayfly.spec import JobFile
 from mayfly.targetspec import TargetFile, TimingSpec
+from mayfly.yarnspec import TargetYarn
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -27,7 +28,7 @@ def leaves(schema: dict[str, Any], node: dict[str, Any], prefix: str = "") -> di
     """Dotted keys and defaults; models inside `cluster` are followed."""
     result: dict[str, Any] = {}
     for name, field in node["properties"].items():
-        if name in ("cluster", "worker"):
+        if name in ("cluster", "worker", "yarn"):
             inner = schema["$defs"][field["$ref"].rpartition("/")[2]]
             result |= leaves(schema, inner, f"{prefix}{name}.")
         else:
@@ -53,7 +54,7 @@ def test_no_key_is_explained_that_does_not_exist() -> None:
     assert documented == set(leaves(schema, schema))
 
 
-@pytest.mark.parametrize("model", [TargetFile, TimingSpec])
+@pytest.mark.parametrize("model", [TargetFile, TimingSpec, TargetYarn])
 def test_every_key_of_a_target_is_explained(model: Any) -> None:
     assert set(model.model_fields) <= set(rows("targets.md"))
 
@@ -67,8 +68,11 @@ def test_examples_on_the_pages_are_right(page: str, tmp_path: Path) -> None:
         (home / "jobs" / "trips").mkdir(parents=True)
         (home / "jobs" / "trips" / "trips.py").write_text("print(1)\n")
         (home / "config").mkdir()
-        path = "config/targets.yaml" if "targets" in yaml.safe_load(block) else "jobs/trips/job.yaml"
-        (home / "jobs" / "trips" / "job.yaml").write_text("owner: a\n")
+        data = yaml.safe_load(block)
+        path = next((f"config/{kind}.yaml" for kind in ("targets", "profiles") if kind in data), "jobs/trips/job.yaml")
+        (home / "config" / "profiles.yaml").write_text((DOCS.parent / "config" / "profiles.yaml").read_text())
+        target = next(iter(data["targets"])) if "targets" in path else "local"
+        (home / "jobs" / "trips" / "job.yaml").write_text(f"target: {target}\n")
         (home / path).write_text(block)
         good, errors = Project(home).jobs()
         assert errors == []

@@ -343,7 +343,7 @@ def test_the_committed_schemas_are_of_this_version(name: str) -> None:
 
 def test_stale_schemas_are_found_and_written(project: Project) -> None:
     written = write_schemas(project.home)
-    assert [path.name for path in written] == ["job.schema.json", "targets.schema.json"]
+    assert [path.name for path in written] == ["job.schema.json", "profiles.schema.json", "targets.schema.json"]
     assert write_schemas(project.home) == []
     written[0].write_text("{}")
     assert "run `mayfly validate --write-schemas`" in only(project).message
