@@ -250,6 +250,13 @@ class Case:
         self.world.until(lambda: self.dir().attempt(self.dir().jobs()[0], 1).lease(), "a lease")
         return self
 
+    def at_rest(self, task: str = "cluster.run_job") -> Case:
+        """Until the task has just gone to wait for its next look."""
+        short = task.rsplit(".", 1)[-1]
+        self.world.until(lambda: self.task(short) != "up_for_reschedule", f"{task} looking")
+        self.world.until(lambda: self.task(short) == "up_for_reschedule", f"{task} waiting")
+        return self
+
     def at(self, what: str) -> Path:
         """Until the backend says that it is there."""
         path = self.world.signals / f"{what}-{self.name()}"
