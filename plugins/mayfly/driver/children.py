@@ -11,11 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from mayfly.contract import JobOrder
+from mayfly.contract import JobOrder, to_json
 from mayfly.driver import environment
 from mayfly.driver.evidence import Evidence
 from mayfly.driver.logbook import Logbook
@@ -32,6 +32,9 @@ class Children:
         self._order, self._scratch, self._loop, self._log, self._evidence = order, scratch, loop, log, evidence
         self.host: subprocess.Popen[bytes] | None = None
         self.script: subprocess.Popen[bytes] | None = None
+        self.early: subprocess.Popen[bytes] | None = None
+        """The script's Python before it may run the script."""
+        self._go = -1
         self.answers: dict[str, dict[str, Any]] = {}
         self.quiet = False
         """Set when we end Dask: what it says then is of no use to anybody."""
@@ -49,12 +52,13 @@ class Children:
 
     def running(self) -> set[int]:
         """Pids of those that have not ended; asking collects those that have."""
-        return {child.pid for child in (self.host, self.script) if child is not None and child.poll() is None}
+        children = (self.host, self.script, self.early)
+        return {child.pid for child in children if child is not None and child.poll() is None}
 
     # ------------------------------------------------------------ starting
 
-    def start_host(self, job: Path) -> None:
-        """`job` is the unpacked folder of the job."""
+    def start_host(self, job: Path, *, staging: str) -> None:
+        """`job` is the unpacked folder of the job, `staging` the address of the store."""
         order, folder = self._order, self._scratch
         dask_config, worker_file, settings = folder / "dask.yaml", folder / "worker.json", folder / "host.json"
         environment.write_dask_settings(order, dask_config)
@@ -64,13 +68,10 @@ class Children:
         _write_private(
             settings,
             {
-                "launcher": order.launcher,
-                "workers": asdict(order.workers),
+                "order": to_json(order),
+                "staging": staging,
                 "folder": str(folder),
                 "job": str(job),
-                "inputs": dict(order.inputs),
-                "outputs": dict(order.outputs),
-                "interval": order.timing.status,
             },
         )
         ours, theirs = socket.socketpair()
@@ -89,21 +90,59 @@ class Children:
         self._loop.read_lines(ours, Lines(self._hear))
         self._loop.read_lines(self.host.stdout, Lines(lambda block: self._add("host", block, prefix="[scheduler] ")))
 
-    def start_script(self, job: Path, path: Path) -> None:
+    def start_early(self, job: Path, script: Path) -> None:
+        """Start the script's Python, which imports Dask and waits; `start_script` lets it go."""
+        complete = environment.script_environment(self._base, order=self._order, job=job)
+        theirs, self._go = os.pipe()
+        with contextlib.suppress(OSError):  # then it starts when its time has come
+            variables = environment.early_environment(complete, script=script, go=theirs)
+            self.early = self._python(job, script, variables, pass_fds=[theirs])
+        os.close(theirs)
+
+    def start_script(self, job: Path, script: Path) -> None:
         ready = self.answers["ready"]
-        variables = environment.script_environment(
-            self._base, order=self._order, job=job, address=ready["address"], tls=ready["tls"]
-        )
-        self.script = subprocess.Popen(
-            [sys.executable, str(path), *self._order.args],
+        complete = environment.script_environment(self._base, order=self._order, job=job)
+        cluster = environment.cluster_environment(order=self._order, address=ready["address"], tls=ready["tls"])
+        if self._let_go({"PYTHONPATH": complete["PYTHONPATH"], **cluster}):
+            self.script, self.early = self.early, None
+        else:
+            self.script = self._python(job, script, complete | cluster)
+
+    def end_early(self) -> None:
+        """It has waited in vain."""
+        if self._go >= 0:
+            os.close(self._go)
+            self._go = -1
+        if self.early is not None:
+            self.early.kill()
+            self.early.wait()
+
+    def _python(
+        self, job: Path, script: Path, variables: dict[str, str], *, pass_fds: Collection[int] = ()
+    ) -> subprocess.Popen[bytes]:
+        child = subprocess.Popen(
+            [sys.executable, str(script), *self._order.args],
             cwd=job,
             env=variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
-        self._loop.read_lines(self.script.stdout, Lines(lambda block: self._log.add("script", block)))
+        self._loop.read_lines(child.stdout, Lines(lambda block: self._log.add("script", block)))
+        return child
+
+    def _let_go(self, variables: dict[str, str]) -> bool:
+        """False when there is nobody waiting: it was not started, or has died."""
+        if self.early is None or self.early.poll() is not None:
+            return False
+        with contextlib.suppress(BrokenPipeError), open(self._go, "wb") as pipe:
+            self._go = -1
+            pipe.write(json.dumps(variables).encode())
+            pipe.flush()
+            return True
+        return False
 
     # ------------------------------------------------------------ speaking
 
@@ -179,6 +218,14 @@ class Children:
                 self._evidence.host = message
             elif event == "worker lost":
                 self._lost(message)
+            elif event == "output":
+                self._add("worker", str(message.get("text")).encode(), prefix=f"[worker {message.get('worker')}] ")
+            elif event == "say":
+                self._log.say(str(message.get("text")))
+            elif event == "waiting":
+                self._evidence.waiting = str(message.get("text"))
+            elif event == "account":
+                self._evidence.account = message.get("account")
             elif event == "worker exit":
                 self._evidence.worker_exits.append(str(message.get("text")))
             else:

@@ -81,10 +81,8 @@ def base_environment(order: JobOrder, *, job: Path, dask_config: Path, ambient: 
     return environment
 
 
-def script_environment(
-    base: Mapping[str, str], *, order: JobOrder, job: Path, address: str, tls: Mapping[str, str]
-) -> dict[str, str]:
-    """The script's: the cluster's address and TLS files, and our sitecustomize behind the job's folder.
+def script_environment(base: Mapping[str, str], *, order: JobOrder, job: Path) -> dict[str, str]:
+    """The script's, but for `cluster_environment`: our sitecustomize is behind the job's folder.
 
     A job that brings a sitecustomize of its own would hide ours: then ours comes first and runs theirs."""
     environment = dict(base)
@@ -93,13 +91,33 @@ def script_environment(
     rest = environment["PYTHONPATH"].split(os.pathsep)[1:]
     environment["PYTHONPATH"] = _path(first, second, *rest)
     environment |= {
+        "MAYFLY_ADOPT": "1" if order.adopt else "0",
+        "MAYFLY_WORKERS": str(max(1, order.workers.maximum)),
+        "MAYFLY_SUPERVISOR": str(os.getpid()),
+    }
+    return environment
+
+
+def early_environment(complete: Mapping[str, str], *, script: Path, go: int) -> dict[str, str]:
+    """`script_environment` for a start before the script may run, see `adopt/mayfly_early.py`. `go`: the descriptor
+    from which the rest comes. None of the job's folders is on the path yet."""
+    entries = [entry for entry in complete["PYTHONPATH"].split(os.pathsep) if entry != str(ADOPT)]
+    early = {"go": go, "folders": [str(script.parent), *entries]}
+    return {**complete, "PYTHONPATH": str(ADOPT), "MAYFLY_EARLY": json.dumps(early)}
+
+
+def speaks_of_dask(job: Path, script: Path) -> bool:
+    """Whether it is likely that the script will import Dask, itself or through a module beside it."""
+    return any(b"dask" in path.read_bytes() for path in {script, *job.glob("*.py"), *script.parent.glob("*.py")})
+
+
+def cluster_environment(*, order: JobOrder, address: str, tls: Mapping[str, str]) -> dict[str, str]:
+    """Where the script finds the cluster: known only when it is there."""
+    environment = {
         "DASK_SCHEDULER_ADDRESS": address,
         "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": tls["ca"],
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": tls["cert"],
         "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": tls["key"],
-        "MAYFLY_ADOPT": "1" if order.adopt else "0",
-        "MAYFLY_WORKERS": str(max(1, order.workers.maximum)),
-        "MAYFLY_SUPERVISOR": str(os.getpid()),
     }
     if order.adopt:  # a LocalCluster of the script's own would die of it
         environment["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "true"

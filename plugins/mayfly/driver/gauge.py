@@ -91,10 +91,11 @@ class Gauge:
         self._log.say(self.no_tasks)
 
     def _measure(self, now: float, everyone: list[psutil.Process]) -> None:
-        evidence, host = self._evidence, self._children.host
+        evidence, host, early = self._evidence, self._children.host, self._children.early
         below_host = {process.pid for process in tree.descendants(host.pid)} if host is not None else set()
         host_pid = host.pid if host is not None else 0
-        script = tree.use(process for process in everyone if process.pid not in below_host | {host_pid})
+        others = below_host | {host_pid, early.pid if early is not None else 0}
+        script = tree.use(process for process in everyone if process.pid not in others)
         evidence.script_memory = script.memory
         evidence.cpu_script = sum(self._meter.rates(now, script).values())
         evidence.host_memory = tree.use(process for process in everyone if process.pid == host_pid).memory
@@ -117,6 +118,8 @@ class Gauge:
             self.note_no_tasks(f" in the first {now - self._run_since:.0f} s")
 
     def _note(self, phase: Phase) -> str:
+        if self._evidence.waiting and phase in (Phase.START, Phase.RUN):
+            return self._evidence.waiting
         return "no task on the cluster yet" if phase is Phase.RUN and self.no_tasks and not self._any_task() else ""
 
     def _any_task(self) -> bool:

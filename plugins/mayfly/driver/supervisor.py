@@ -39,6 +39,8 @@ from mayfly.rundir import AttemptDir, RunDir, open_store
 
 COLLECT_SECONDS = 60.0
 """For Dask's report and logs."""
+STOP_SECONDS = 9.0
+"""For the host's orderly end; one of `processes` takes a tenth of a second."""
 
 
 class Supervisor:
@@ -107,7 +109,7 @@ class Supervisor:
         store = self.attempt.store
         code = Path(given) if given else environment.unpack_code(store, self.order.code, self.scratch / "code")
         job = code.absolute() / "job"
-        self.children.start_host(job)
+        self.children.start_host(job, staging=self.attempt.store.url)
         self.log.say(
             f"{self.order.job} attempt {self.order.attempt} on {self.order.cluster}: {self.order.script}, "
             f"{self.order.workers}"
@@ -122,6 +124,8 @@ class Supervisor:
             raise Ended("preflight", text, kind="script") from error
         except (OSError, ValueError) as error:
             raise Ended("preflight", f"{self.order.script}: {error}", kind="script") from error
+        if environment.speaks_of_dask(job, script):
+            self.children.start_early(job, script)
         self._wait(self.orchestrator.looked.is_set, timeout=5)
         self._watch()
         return job, script
@@ -152,6 +156,7 @@ class Supervisor:
     def _end(self, end: Ended, *, ended_in: Phase) -> Facts:
         if end.by != "script":
             self.log.say(f"ending the job: {end.by}{f' ({end.detail.splitlines()[0]})' if end.detail else ''}")
+        self.children.end_early()
         if end.by in ("stalled", "timeout"):
             self._dump_stacks()
         exit_code = self._end_script()
@@ -207,7 +212,10 @@ class Supervisor:
         children.quiet = True
         if children.host_lives and "ready" in children.answers:  # before that it does not listen
             children.tell("stop")
-            self._wait(lambda: not children.host_lives, timeout=4, watched=False)
+            self._wait(lambda: not children.host_lives, timeout=STOP_SECONDS, watched=False)
+        elif children.host_lives and children.host is not None and self.order.launcher != "processes":
+            children.host.terminate()  # what it has started elsewhere shall end with it
+            self._wait(lambda: not children.host_lives, timeout=STOP_SECONDS, watched=False)
         tree.end_all(grace=0)
         if children.host is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -298,6 +306,8 @@ class Supervisor:
             lease_stale=self.orchestrator.lease_stale,
             lease_ttl=self.orchestrator.lease_ttl,
             start_error=self.children.answers.get("failed", {}).get("error", ""),
+            start_kind=self.children.answers.get("failed", {}).get("kind", ""),
+            waiting=self.evidence.waiting,
             stalled=self.phase is Phase.RUN and stall.stalled(now),
             script_memory=self.evidence.script_memory,
         )
@@ -314,7 +324,7 @@ class Supervisor:
         children = self.children
         self._drain()
         if "failed" in children.answers:  # its last words were still in the line
-            raise Ended("start", children.answers["failed"]["error"])
+            raise Ended("start", children.answers["failed"]["error"], kind=children.answers["failed"].get("kind", ""))
         detail = f"the host process ended with {children.host.poll() if children.host else None}"
         if self.phase is not Phase.RUN:
             raise Ended("start", f"{detail} in phase {self.phase}")

@@ -4,7 +4,8 @@
 Nothing is imported here: two modules of `distributed` are changed when, and if, the script imports them. Each adoption
 says one line. An explicit address is left alone, and `adopt: false` in job.yaml turns all this off.
 
-It also makes the script show its call stacks on SIGUSR1, and end when the supervisor ends.
+It also makes the script show its call stacks on SIGUSR1, and end when the supervisor ends; and it lets the script wait
+for the cluster where it was started early (see `mayfly_early`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 from typing import Any
 
 _ADDRESS = os.environ.get("DASK_SCHEDULER_ADDRESS", "")
+_EARLY = "MAYFLY_EARLY" in os.environ
 _WORKERS = int(os.environ.get("MAYFLY_WORKERS") or 0)
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _said: set[str] = set()
@@ -206,6 +208,11 @@ def _run_other_sitecustomize() -> None:
 
 _end_with_supervisor()
 faulthandler.register(signal.SIGUSR1, file=2, all_threads=True)
-if os.environ.get("MAYFLY_ADOPT") == "1" and _ADDRESS:
+if os.environ.get("MAYFLY_ADOPT") == "1" and (_ADDRESS or _EARLY):
     sys.meta_path.insert(0, _Hook())
+if _EARLY:
+    import mayfly_early
+
+    mayfly_early.wait()
+    _ADDRESS = os.environ["DASK_SCHEDULER_ADDRESS"]
 _run_other_sitecustomize()
