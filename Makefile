@@ -8,6 +8,7 @@ SHELL := bash
 LANE ?= 3.3.2
 PYTHON ?= python3.11
 PYTEST_ARGS ?=
+HADOOP ?= 3.5.0
 
 VENV := .venv$(if $(filter-out 3.3.2,$(LANE)),-$(LANE))
 LOCK := requirements/airflow-$(LANE).lock
@@ -19,7 +20,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: killpoints help install demo data test check format up bench verdict wheel lock compose-env clean
+.PHONY: killpoints help install demo data test check format up bench verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -29,6 +30,7 @@ help:  ## this text
 	@echo
 	@echo "  LANE=3.1.8           the other tested Airflow (default: 3.3.2), e.g. make test LANE=3.1.8"
 	@echo "  PYTHON=/path/to/...  the Python 3.11 that makes the environment (default: python3.11)"
+	@echo "  HADOOP=3.3.6         the version of yarn-up and test-hadoop (default: 3.5.0; there are 3.3.6, 3.4.3, 3.5.0)"
 	@echo "  PYTEST_ARGS='...'    more arguments for pytest, e.g. PYTEST_ARGS='-k units -x'"
 
 $(LOCK):
@@ -75,6 +77,15 @@ lock: $(STAMP)  ## renew the lock files; make lock LOCK_ARGS=--upgrade takes new
 
 compose-env: $(STAMP)  ## make .env with fresh secrets for docker-compose.yaml
 	@$(BIN)/python scripts/compose_env.py
+
+yarn-up: $(STAMP)  ## a real Hadoop on this machine: HDFS, ResourceManager, two nodes (HADOOP_ARGS='--scheduler fair')
+	@$(BIN)/python -m scripts.hadoop up --version $(HADOOP) $(HADOOP_ARGS)
+
+yarn-down: $(STAMP)  ## stop it and remove what it has written
+	@$(BIN)/python -m scripts.hadoop down
+
+test-hadoop: $(STAMP)  ## the tests on a real Hadoop, with another version: make test-hadoop HADOOP=3.3.6
+	TEST_HADOOP=$(HADOOP) $(BIN)/python -m pytest tests/yarn tests/launchers $(PYTEST_ARGS)
 
 clean:  ## remove environments, caches, demo data and the local Airflow; refuses while a run is alive
 	@bash scripts/clean.sh

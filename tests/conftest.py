@@ -22,6 +22,8 @@ import psutil
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["tests.yarn.fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SESSION = uuid.uuid4().hex
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
