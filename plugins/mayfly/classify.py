@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mayfly.contract import Failure, FailureClass, Peaks, Status
-from mayfly.failure_rules import RULES, Reading
+from mayfly.failure_reading import Reading
+from mayfly.failure_rules import RULES
 from mayfly.logtext import bounded, last_lines, last_traceback
 from mayfly.units import format_duration, format_size
 
@@ -19,7 +20,9 @@ class Facts:
     `ended_by`: script | timeout | stalled | cancelled | expired | lease | closing | start | preflight | host |
     script_memory | gone. `exit_code` is the script's (negative = signal), `host_exit` the host's; None = still alive or
     never started. `preflight_kind`: input | output | version | script | "". `oom_kills`: processes of ours that the
-    kernel killed for lack of memory. `limit_s`: the limit that ended it (timeout, stall, lease).
+    kernel killed for lack of memory. `limit_s`: the limit that ended it (timeout, stall, lease). `waiting`: why workers
+    had not come yet, when it ended before they had. Where `ended_by` is start, `preflight_kind` is the class of failure
+    that the launcher named.
     """
 
     ended_by: str
@@ -37,6 +40,8 @@ class Facts:
     limit_s: float = 0
     oom_kills: int = 0
     detail: str = ""
+    waiting: str = ""
+    launcher: str = "processes"
 
 
 def classify(facts: Facts) -> Failure | None:

@@ -11,55 +11,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from mayfly.advice import MAIN_GUARD, SIGNALS, more_worker_memory, signal_name, user_advice
 from mayfly.contract import FailureClass
+from mayfly.failure_reading import Reading, Rule, by, exit_words, host_said, said
+from mayfly.failure_rules_yarn import AT_THE_START, IN_THE_RUN
 from mayfly.logtext import Traceback, bounded, last_lines, last_traceback, matching
 from mayfly.units import format_duration, format_size
-
-if TYPE_CHECKING:
-    from mayfly.classify import Facts
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """The facts with what was read out of them once."""
-
-    facts: Facts
-    traceback: Traceback | None
-
-    def raised(self, *names: str) -> bool:
-        """Whether one of these ended the script, also as the first cause of what did."""
-        return self.traceback is not None and not {self.traceback.short_type, self.traceback.cause_type}.isdisjoint(
-            names
-        )
-
-    @property
-    def everything(self) -> tuple[str, ...]:
-        return (*self.facts.worker_exits, *self.facts.host_log_tail, *self.facts.log_tail)
-
-    def says(self, pattern: str) -> bool:
-        """Whether the final exception or its message matches."""
-        return self.traceback is not None and bool(re.search(pattern, self.traceback.text))
-
-    def anywhere(self, pattern: str) -> bool:
-        return any(re.search(pattern, line, re.IGNORECASE) for line in self.everything)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """`why` justifies `retryable`; it is for whoever reads the table."""
-
-    name: str
-    match: Callable[[Reading], bool]
-    cls: FailureClass
-    evidence: Callable[[Reading], tuple[str, ...]]
-    advice: Callable[[Reading], str]
-    retryable: bool
-    why: str
-
 
 # ---------------------------------------------------------------- what rules look at
 
@@ -76,10 +34,6 @@ _OOM_ERRORS = {"MemoryError", "_ArrayMemoryError", "ArrowMemoryError"}
 _OUTSIDE = {1, 2, 3, 9, 10, 12, 14, 15}  # signals that only somebody else sends
 
 
-def _by(*ways: str) -> Callable[[Reading], bool]:
-    return lambda r: r.facts.ended_by in ways
-
-
 def _preflight(kind: str) -> Callable[[Reading], bool]:
     return lambda r: r.facts.ended_by == "preflight" and r.facts.preflight_kind == kind
 
@@ -90,7 +44,7 @@ def _workers_short_at_start(r: Reading) -> bool:
 
 def _host_died(r: Reading) -> bool:
     """Also when the script saw it before the supervisor did, and ended by its own exception."""
-    noticed = _by("script")(r) and r.facts.host_exit is not None and (r.says(_LOST) or r.raised("ClosedClientError"))
+    noticed = by("script")(r) and r.facts.host_exit is not None and (r.says(_LOST) or r.raised("ClosedClientError"))
     return r.facts.ended_by == "host" or noticed
 
 
@@ -130,11 +84,6 @@ def _quoted(r: Reading) -> tuple[str, ...]:
     return r.traceback.quoted() if r.traceback else last_lines(r.facts.log_tail)
 
 
-def _said(r: Reading) -> tuple[str, ...]:
-    """The supervisor's own words, then the last output."""
-    return (*(line for line in r.facts.detail.splitlines() if line), *last_lines(r.facts.log_tail, 6))
-
-
 def _preflight_said(r: Reading) -> tuple[str, ...]:
     return bounded([*r.facts.preflight_error.splitlines(), *r.facts.detail.splitlines()]) or last_lines(
         r.facts.log_tail
@@ -152,21 +101,9 @@ def _workers_said(r: Reading, pattern: str) -> tuple[str, ...]:
     return (*exits, *more, *said)
 
 
-def _host_said(r: Reading) -> tuple[str, ...]:
-    ended = "" if r.facts.host_exit is None else f"the scheduler's process ended with {_exit_words(r.facts.host_exit)}"
-    tail = r.facts.host_log_tail or r.facts.log_tail
-    quiet = [line for line in tail if not re.search(r"resource_tracker", line)]
-    detail = [line for line in r.facts.detail.splitlines() if not line.startswith("the host process ended")]
-    return tuple(line for line in (*detail[:3], ended, *last_lines(quiet)) if line)
-
-
-def _exit_words(code: int) -> str:
-    return signal_name(-code) if code < 0 else f"exit code {code}"
-
-
 def _exit_said(r: Reading) -> tuple[str, ...]:
     code = r.facts.exit_code
-    words = f"the script ended with {_exit_words(code)}" if code is not None else "the script's exit code is not known"
+    words = f"the script ended with {exit_words(code)}" if code is not None else "the script's exit code is not known"
     return (words, *_quoted(r))
 
 
@@ -176,9 +113,9 @@ RULES: tuple[Rule, ...] = (
     # -- what the supervisor did, and why
     Rule(
         name="cancelled",
-        match=_by("cancelled", "closing"),
+        match=by("cancelled", "closing"),
         cls=FailureClass.CANCELLED,
-        evidence=_said,
+        evidence=said,
         advice=lambda r: (
             "The cluster was being deleted. To run again, clear the whole run (all tasks of the group)."
             if r.facts.ended_by == "closing"
@@ -189,9 +126,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="lease",
-        match=_by("lease"),
+        match=by("lease"),
         cls=FailureClass.ORCHESTRATOR_LOST,
-        evidence=_said,
+        evidence=said,
         advice=lambda r: (
             f"Nothing renewed the job's lease for {format_duration(r.facts.limit_s)}, so the driver ended the job to "
             "bound the cost. See whether the scheduler and workers of Airflow (or the `mayfly run` in your terminal) "
@@ -202,9 +139,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="expired",
-        match=_by("expired"),
+        match=by("expired"),
         cls=FailureClass.ORCHESTRATOR_LOST,
-        evidence=_said,
+        evidence=said,
         advice=lambda _: (
             "The cluster reached the maximum age of its plan, and nothing had deleted it. Clear the whole run to get a "
             "new cluster; if the job needs longer, raise `timeout` in job.yaml."
@@ -214,18 +151,18 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="gone",
-        match=_by("gone"),
+        match=by("gone"),
         cls=FailureClass.DRIVER_DIED,
-        evidence=_said,
+        evidence=said,
         advice=lambda _: "The driver ended without writing a record; a retry starts a fresh one.",
         retryable=True,
         why="a machine or an outside kill, not the job",
     ),
     Rule(
         name="timeout",
-        match=_by("timeout"),
+        match=by("timeout"),
         cls=FailureClass.TIMEOUT,
-        evidence=_said,
+        evidence=said,
         advice=lambda r: (
             f"The job ran longer than its limit of {format_duration(r.facts.limit_s)}. Raise `timeout` in job.yaml, "
             "give it more workers (`cluster.workers`), or less data."
@@ -235,9 +172,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="stalled",
-        match=_by("stalled"),
+        match=by("stalled"),
         cls=FailureClass.STALLED,
-        evidence=_said,
+        evidence=said,
         advice=lambda r: (
             f"For {format_duration(r.facts.limit_s)} no task finished, nothing was printed, and neither CPU nor "
             "network moved. The call stacks in the log show where everybody waited (often a lock, or a read without a "
@@ -294,14 +231,15 @@ RULES: tuple[Rule, ...] = (
         retryable=False,
         why="the script would be the same",
     ),
+    *AT_THE_START,
     Rule(
         name="environment incomplete",
         match=lambda r: (
-            _by("start", "preflight")(r)
+            by("start", "preflight")(r)
             and any("ModuleNotFoundError" in line for line in (*r.facts.host_log_tail, r.facts.detail))
         ),
         cls=FailureClass.START_FAILED,
-        evidence=_host_said,
+        evidence=host_said,
         advice=lambda _: (
             "The target's Python environment lacks a package that Dask needs to start. Install it there, or point the "
             "target's `python` (config/targets.yaml) at an environment with dask and distributed."
@@ -311,18 +249,18 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="start out of memory",
-        match=lambda r: _by("start", "preflight")(r) and _workers_short_at_start(r),
+        match=lambda r: by("start", "preflight")(r) and _workers_short_at_start(r),
         cls=FailureClass.OUT_OF_MEMORY_WORKER,
-        evidence=_host_said,
+        evidence=host_said,
         advice=lambda r: "The workers ran out of memory before the script began. " + more_worker_memory(r.facts),
         retryable=False,
         why="the same sizes on the same machine",
     ),
     Rule(
         name="start failed",
-        match=_by("start", "preflight"),
+        match=by("start", "preflight"),
         cls=FailureClass.START_FAILED,
-        evidence=lambda r: (*r.facts.preflight_error.splitlines()[:6], *_host_said(r)),
+        evidence=lambda r: (*r.facts.preflight_error.splitlines()[:6], *host_said(r)),
         advice=lambda r: (
             "Dask did not get ready"
             + (f" within {format_duration(r.facts.limit_s)}" if r.facts.limit_s else "")
@@ -337,7 +275,7 @@ RULES: tuple[Rule, ...] = (
         name="scheduler out of memory",
         match=lambda r: _host_died(r) and _scheduler_short(r),
         cls=FailureClass.OUT_OF_MEMORY_SCHEDULER,
-        evidence=_host_said,
+        evidence=host_said,
         advice=lambda r: (
             f"The scheduler's process ran out of memory ({format_size(r.facts.peaks.host_memory)} seen). Make the "
             "graph smaller: larger partitions, no large objects inside `delayed` or `map` arguments (`client.scatter` "
@@ -350,7 +288,7 @@ RULES: tuple[Rule, ...] = (
         name="scheduler killed",
         match=lambda r: _host_died(r) and r.facts.host_exit is not None and -r.facts.host_exit in _OUTSIDE,
         cls=FailureClass.SCHEDULER_DIED,
-        evidence=_host_said,
+        evidence=host_said,
         advice=lambda r: (
             f"Something outside the job sent {signal_name(-(r.facts.host_exit or 0))} to the scheduler's process: an "
             "administrator, a shutdown, or the memory limit of a container. A retry starts a new one."
@@ -362,7 +300,7 @@ RULES: tuple[Rule, ...] = (
         name="scheduler died",
         match=_host_died,
         cls=FailureClass.SCHEDULER_DIED,
-        evidence=_host_said,
+        evidence=host_said,
         advice=lambda r: (
             "The scheduler's process ended while the job ran. Dask unpacks graphs there, so modules of the job are "
             "imported in it: one that calls `os._exit` / `sys.exit` at import, or crashes in native code, takes the "
@@ -379,9 +317,9 @@ RULES: tuple[Rule, ...] = (
     # -- memory
     Rule(
         name="script over its limit",
-        match=_by("script_memory"),
+        match=by("script_memory"),
         cls=FailureClass.OUT_OF_MEMORY_SCRIPT,
-        evidence=_said,
+        evidence=said,
         advice=lambda r: _script_memory_advice(r),
         retryable=False,
         why="the same data needs the same memory",
@@ -423,6 +361,7 @@ RULES: tuple[Rule, ...] = (
         why="the same data needs the same memory",
     ),
     # -- workers and connections
+    *IN_THE_RUN,
     Rule(
         name="task crashes its workers",
         match=lambda r: r.raised("KilledWorker") and r.anywhere(_CRASHED),
@@ -462,7 +401,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="connection to the cluster lost",
-        match=lambda r: r.says(_LOST) and _by("script")(r),
+        match=lambda r: r.says(_LOST) and by("script")(r),
         cls=FailureClass.SCHEDULER_DIED,
         evidence=_quoted,
         advice=lambda _: (
@@ -506,9 +445,9 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         name="never started",
-        match=lambda r: _by("script")(r) and r.facts.exit_code is None,
+        match=lambda r: by("script")(r) and r.facts.exit_code is None,
         cls=FailureClass.START_FAILED,
-        evidence=_said,
+        evidence=said,
         advice=lambda _: "The script's process could not be started; the lines above say why.",
         retryable=True,
         why="the machine could not make a process",

@@ -335,6 +335,149 @@ KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
 }  # fmt: skip
 
 
+def yarn_start(detail: str, kind: str = "", **more: object) -> Facts:
+    given: dict[str, object] = {"ended_by": "start", "launcher": "yarn", "detail": detail, "preflight_kind": kind}
+    return Facts(**given | more)  # type: ignore[arg-type]
+
+
+def yarn_loss(*exits: str) -> Facts:
+    return Facts(
+        ended_by="script",
+        launcher="yarn",
+        exit_code=1,
+        log_tail=log("killed_worker_sigkill"),
+        worker_exits=exits,
+        worker_memory_limit=2 * GB,
+        peaks=Peaks(worker_memory=1_900_000_000),
+    )
+
+
+KNOWN |= {
+    "yarn file system": (
+        yarn_start("the default file system of this Hadoop configuration is file:///: YARN's nodes cannot share it"),
+        FailureClass.START_FAILED, False, "file:///", "fs.defaultFS",
+    ),
+    "yarn client": (
+        yarn_start("`yarn` is not on PATH: the launcher yarn needs a Hadoop client", FailureClass.START_FAILED),
+        FailureClass.START_FAILED, False, "not on PATH", "no edge node yet",
+    ),
+    "yarn setuptools": (
+        yarn_start("skein needs setuptools on Python 3.12 and later (it imports distutils)", "start failed"),
+        FailureClass.START_FAILED, False, "needs setuptools", "mayfly[yarn]",
+    ),
+    "yarn down": (
+        yarn_start(
+            "YARN did not take the application: Failed to submit application, exception: Call From edge/10.0.0.1 to "
+            "rm:8032 failed on connection exception: java.net.ConnectException: Connection refused",
+            FailureClass.START_FAILED,
+        ),
+        FailureClass.START_FAILED, True, "rm:8032", "HADOOP_CONF_DIR",
+    ),
+    "yarn environment": (
+        yarn_start(
+            "application_1763715322000_0007 ended at once: Application application_1763715322000_0007 failed 1 times "
+            "due to AM Container exited with exitCode: -1000 Failing this attempt.Diagnostics: java.io.IOException: "
+            "Not in GZIP format: not in gzip format",
+            FailureClass.START_FAILED,
+        ),
+        FailureClass.START_FAILED, False, "not in gzip format", "mayfly env build",
+    ),
+    "yarn disk": (
+        yarn_start("3 containers ended before a worker was ready; the last one said: OSError: [Errno 28] No space left "
+                   "on device", FailureClass.START_FAILED),
+        FailureClass.START_FAILED, True, "No space left", "local-dirs",
+    ),
+    "yarn queue": (
+        yarn_start("queue 'fast' does not exist; queues: background, batch, interactive", FailureClass.QUOTA),
+        FailureClass.QUOTA, False, "queues: background", "cluster.yarn",
+    ),
+    "yarn queue, by YARN": (
+        yarn_start("YARN did not take the application: Failed to submit application_1 to YARN : Application "
+                   "application_1 submitted by user root to unknown queue: fast", FailureClass.START_FAILED),
+        FailureClass.QUOTA, False, "unknown queue: fast", "cluster.yarn",
+    ),
+    "yarn size": (
+        yarn_start("a worker of 20 GiB does not fit: largest container 14 GiB", FailureClass.QUOTA),
+        FailureClass.QUOTA, False, "largest container 14 GiB", "cluster.worker",
+    ),
+    "yarn permission": (
+        yarn_start("user 'ann' is not allowed to submit to queue 'batch'", FailureClass.PERMISSION),
+        FailureClass.PERMISSION, False, "is not allowed", "Kerberos",
+    ),
+    "yarn network": (
+        yarn_start("application_1 runs, but its application master has not reached this machine at 10.0.0.1:8790 "
+                   "within 20 s", FailureClass.NETWORK),
+        FailureClass.NETWORK, False, "10.0.0.1:8790", "yarn.ports",
+    ),
+    "yarn versions": (
+        yarn_start("worker 3: Python 3.12 on node-7, the driver has 3.11", FailureClass.VERSION_MISMATCH),
+        FailureClass.VERSION_MISMATCH, False, "3.12 on node-7", "mayfly env build",
+    ),
+    "yarn master preempted": (
+        yarn_start("application_1 ended at once: AM Container exited with exitCode: -102: Container preempted by "
+                   "scheduler", FailureClass.START_FAILED),
+        FailureClass.PREEMPTED, True, "preempted by scheduler", "guaranteed",
+    ),
+    "yarn master lost": (
+        yarn_start("the application master died a second time (application_2: AM Container exited with exitCode: 137)",
+                   FailureClass.WORKER_LOST, phase="run", exit_code=-15),
+        FailureClass.WORKER_LOST, True, "a second time", "ended twice",
+    ),
+    "yarn queue full": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="0 of 8 workers; queue batch at its maximum 50 %; pending 8 x 14 GB"),
+        FailureClass.QUOTA, True, "queue batch at its maximum 50 %", "left no room for 5m",
+    ),
+    "yarn full": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="1 of 2 workers; pending 1 x 14 GB; the largest free node has 3 GB"),
+        FailureClass.STOCKOUT, True, "pending 1 x 14 GB", "no room for the fewest workers within 5m",
+    ),
+    "yarn did not start": (
+        yarn_start("3 containers ended before a worker was ready; the last one said: Exception from container-launch.",
+                   FailureClass.START_FAILED),
+        FailureClass.START_FAILED, True, "container-launch", "yarn logs",
+    ),
+    "yarn memory": (
+        yarn_loss("worker 3 (container_1_0001_01_000004 on node-7): killed for its memory, exit code -104: [pid=77,"
+                  "containerID=container_1_0001_01_000004] is running 1093631B beyond the 'PHYSICAL' memory limit. "
+                  "Current usage: 1.1 GB of 1 GB physical memory used; 3.0 GB of 2.1 GB virtual memory used."),
+        WORKER_MEMORY, False, "1.1 GB of 1 GB physical memory used", "try 4 GB",
+    ),
+    "yarn virtual memory": (
+        yarn_loss("worker 3: Container exited with exit code -103"),
+        WORKER_MEMORY, False, "-103", "YARN counts all processes",
+    ),
+    "yarn disk in the run": (
+        yarn_loss("worker 3: distributed.spill - OSError: [Errno 28] No space left on device"),
+        FailureClass.WORKER_LOST, True, "No space left", "spills there",
+    ),
+    "yarn preempted": (
+        yarn_loss("worker 3: Container preempted by scheduler", "worker 4: Container preempted by scheduler"),
+        FailureClass.PREEMPTED, True, "preempted by scheduler", "none came again in time",
+    ),
+    "yarn killed": (
+        yarn_loss("worker 3: Container killed on request. Exit code is 137"),
+        FailureClass.WORKER_LOST, True, "137", "1.9 GB of 2 GB",
+    ),
+    "yarn terminated": (
+        yarn_loss("worker 3: [2026-11-21 10:00:00.000]Container exited with a non-zero exit code 143. "),
+        FailureClass.WORKER_LOST, True, "143", "SIGTERM",
+    ),
+}  # fmt: skip
+
+
+def test_the_words_of_yarn_mean_nothing_elsewhere() -> None:
+    failure = classify(Facts(ended_by="start", detail="OSError: Connection refused; checksum", limit_s=300))
+    assert failure is not None and failure.cls is FailureClass.START_FAILED
+    assert "YARN" not in failure.advice
+
+
+def test_what_the_launcher_knows_comes_before_the_words_it_used() -> None:
+    failure = classify(yarn_start("node-7 said: No space left on device; checksum", FailureClass.VERSION_MISMATCH))
+    assert failure is not None and failure.cls is FailureClass.VERSION_MISMATCH
+
+
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_ends(name: str) -> None:
     facts, cls, retryable, evidence, advice = KNOWN[name]
@@ -459,7 +602,7 @@ def test_each_rule_has_a_name_of_its_own_and_a_reason() -> None:
 
 def test_each_rule_is_reached() -> None:
     """No rule stands in the shadow of another."""
-    from mayfly.failure_rules import Reading
+    from mayfly.failure_reading import Reading
 
     facts = [known[0] for known in KNOWN.values()]
     facts += [Facts(ended_by="script", exit_code=EXIT_CODES[name], log_tail=log(name)) for name in REAL]
