@@ -43,7 +43,7 @@ def _found(r: Reading, pattern: str) -> bool:
 
 
 def _waited(r: Reading) -> bool:
-    return _at_the_start(r) and bool(r.facts.waiting)
+    return _at_the_start(r) and bool(r.facts.waiting) and not r.facts.preflight_kind
 
 
 def _waited_said(r: Reading) -> tuple[str, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mayfly.contract import Phase, Status
 
 
@@ -17,7 +19,7 @@ def progress_line(status: Status) -> str:
         parts.append(f"{tasks.recomputed} recomputed")
     if status.biggest:
         parts.append(status.biggest)
-    if status.workers_wanted or status.workers:
+    if (status.workers_wanted or status.workers) and not re.match(r"\d+ of \d+ workers", status.note):
         parts.append(f"{status.workers}/{status.workers_wanted} workers")
     if status.memory_limit:
         parts.append(f"{status.memory / 1e9:.1f} of {status.memory_limit / 1e9:.1f} GB")

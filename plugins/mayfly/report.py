@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mayfly.contract import Failure, Outcome, Peaks, Phase, Plan, Receipt, Record, Tasks, iso
+from mayfly.contract import Failure, Outcome, Peaks, Phase, Plan, Receipt, Record, Tasks, YarnAccount, iso
 from mayfly.units import format_duration, format_size
 
 STEPS = ("plan", "create_cluster", "collect_metrics", "delete_cluster", "report")
@@ -160,6 +160,26 @@ def in_order(phases: Mapping[str, float]) -> dict[str, float]:
     return dict(sorted(phases.items(), key=lambda item: known.index(item[0]) if item[0] in known else len(known)))
 
 
+def yarn_account(account: YarnAccount) -> tuple[tuple[str, str], ...]:
+    """YARN's own account of one attempt, as names and values; its containers only, not the driver's machine."""
+    ended = [(account.containers_failed, "failed"), (account.containers_preempted, "preempted")]
+    gb_hours = account.memory_mib_seconds * 2**20 / 1e9 / 3600
+    rows = [
+        ("YARN application", ", ".join(account.applications)),
+        ("YARN queue", account.queue and f"{account.queue}, waited {format_duration(account.queue_wait)} in it"),
+        ("containers", _and_more(f"{account.containers_started} started", ended)),
+        ("YARN charged", f"{gb_hours:.3g} GB-hours, {account.vcore_seconds / 3600:.3g} core-hours"),
+    ]
+    for name, node in sorted(account.nodes.items()):
+        what = _and_more(_count(node.containers, "container"), [(node.failed, "failed"), (node.preempted, "preempted")])
+        rows.append((f"node {name}", f"{what}, {format_duration(node.container_seconds)} in all"))
+    return tuple((name, value) for name, value in rows if value)
+
+
+def _and_more(first: str, counts: Sequence[tuple[int, str]]) -> str:
+    return ", ".join([first, *(f"{number} {what}" for number, what in counts if number)])
+
+
 def span(plan: Plan, records: Sequence[Record], receipt: Receipt | None) -> float:
     """Seconds from the plan to the proof of deletion, or to the last thing known."""
     ends = [record.ended_at for record in records] + ([receipt.deleted_at] if receipt else [])
@@ -212,6 +232,10 @@ def render_text(
             f"  peak       {memory}, script {format_size(total.peaks.script_memory)}",
             f"  tasks      {total.tasks.done} done{failed}{again}{lost}",
         ]
+        for record in last_attempts(records).values():
+            if record.yarn is not None:
+                said = "; ".join(f"{name.removeprefix('YARN ')} {value}" for name, value in yarn_account(record.yarn))
+                lines.append(f"  YARN       {_printable(said)}")
     elif not running:
         lines.append("  record     none: no attempt of a job ended, so there is nothing to say about the script")
     lines.append(f"  deletion   {'not yet: the run is under way' if running else deletion(receipt)}")

@@ -14,8 +14,9 @@ from markupsafe import Markup, escape
 
 from mayfly import charts
 from mayfly.charts import Series
-from mayfly.contract import Failure, Phase, Plan, Receipt, Record
-from mayfly.report import deletion, failures, in_order, span, task_names, totals
+from mayfly.contract import Environment as Packed
+from mayfly.contract import Failure, Phase, Plan, Receipt, Record, YarnPlan
+from mayfly.report import deletion, failures, in_order, span, task_names, totals, yarn_account
 from mayfly.units import format_duration, format_size
 
 _PHASES = {str(phase): f"p{number}" for number, phase in enumerate(Phase)}
@@ -162,6 +163,8 @@ def _planned(plan: Plan) -> tuple[Row, ...]:
         ("target", f"{plan.target.name} ({plan.target.backend}, {plan.target.launcher})"),
         ("workers", str(plan.workers)),
         ("asked", str(plan.asked) if plan.asked != plan.workers else ""),
+        ("queue", _queue(plan.yarn) if plan.yarn else ""),
+        ("environment", _environment(plan.environment) if plan.environment else ""),
         ("script memory", format_size(plan.script_memory) if plan.script_memory else ""),
         ("time limit", f"{format_duration(limits.job)} for the job, {format_duration(limits.start)} to start"),
         ("stall limit", format_duration(limits.stall) if limits.stall else "off"),
@@ -172,6 +175,19 @@ def _planned(plan: Plan) -> tuple[Row, ...]:
         ("made", _when(plan.created_at)),
     ]
     return tuple((name, value) for name, value in rows if value)
+
+
+def _queue(yarn: YarnPlan) -> str:
+    words = [
+        yarn.queue or "the user's default",
+        f"node label {yarn.node_label}" if yarn.node_label else "",
+        f"priority {yarn.priority}" if yarn.priority is not None else "",
+    ]
+    return ", ".join(word for word in words if word)
+
+
+def _environment(environment: Packed) -> str:
+    return f"Python {environment.python}, {format_size(environment.bytes)} ({environment.path})"
 
 
 def _recorded(records: Sequence[Record]) -> tuple[Row, ...]:
@@ -224,6 +240,7 @@ def _attempt(plan: Plan, record: Record, samples: Sequence[object], links: Mappi
         ("largest worker", f"{format_size(peaks.worker_memory)} of {format_size(plan.workers.memory)}"),
         ("workers lost", str(record.workers_lost) if record.workers_lost else ""),
         ("recorded by", record.by if record.by != "driver" else ""),
+        *(yarn_account(record.yarn) if record.yarn else ()),
     ]
     drawn = _charts(plan, samples)
     return Attempt(

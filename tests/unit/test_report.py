@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.charts import MAX_POINTS, numbers, tick_step
+from mayfly.contract import Environment as Packed
 from mayfly.contract import (
     Failure,
     FailureClass,
@@ -26,6 +27,9 @@ from mayfly.contract import (
     Tasks,
     Timestamp,
     WorkersPlan,
+    YarnAccount,
+    YarnNodeAccount,
+    YarnPlan,
 )
 from mayfly.report import render_report, render_text, totals, verdict
 
@@ -129,6 +133,22 @@ def page(**changes: Any) -> str:
         "states": OK,
     }
     return render_report(**{**given, **changes})
+
+
+ACCOUNT = YarnAccount(
+    applications=("application_1763715322000_0001", "application_1763715322000_0002"),
+    queue="root.batch",
+    memory_mib_seconds=3_433_228,
+    vcore_seconds=1800,
+    containers_started=12,
+    containers_failed=2,
+    containers_preempted=3,
+    queue_wait=4.5,
+    nodes={
+        "node-2": YarnNodeAccount(containers=5, container_seconds=90.0),
+        "node-1": YarnNodeAccount(containers=7, failed=2, preempted=3, container_seconds=3600.0),
+    },
+)
 
 
 class Tree(HTMLParser):
@@ -272,6 +292,23 @@ def test_the_page_of_a_good_run() -> None:
         assert words in tree.text
     assert "What is wrong" not in tree.text
     assert tree.links() == ["jobs/run_job/1/dask-report.html", "https://example.org/x"]
+
+
+def test_the_page_of_a_run_on_yarn() -> None:
+    environment = Packed(path="envs/abc.tar.gz", sha256="0" * 64, bytes=140_000_000, python="3.11.7")
+    planned = plan(yarn=YarnPlan(queue="batch", node_label="ssd", priority=3), environment=environment)
+    found = Tree(page(plan=planned, records=[record(yarn=ACCOUNT)])).text
+    for words in (
+        "queue batch, node label ssd, priority 3",
+        "environment Python 3.11.7, 140 MB (envs/abc.tar.gz)",
+        "YARN application application_1763715322000_0001, application_1763715322000_0002",
+        "YARN queue root.batch, waited 4.5s in it",
+        "containers 12 started, 2 failed, 3 preempted",
+        "YARN charged 1 GB-hours, 0.5 core-hours",
+        "node node-1 7 containers, 2 failed, 3 preempted, 1h in all node node-2 5 containers, 1m 30s in all",
+    ):
+        assert words in found
+    assert "YARN" not in Tree(page()).text
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_no_script() -> None:
@@ -479,6 +516,15 @@ def test_text_of_a_bad_run_tells_why_and_what_to_do() -> None:
     assert "Raise `cluster.worker.memory`." in found
     assert "4 workers lost" in found
     assert "NOT PROVEN" in found
+
+
+def test_text_of_a_run_on_yarn() -> None:
+    assert (
+        "\n  YARN       application application_1; queue default, waited 0s in it; containers 1 started; "
+        "charged 0 GB-hours, 0 core-hours\n"
+    ) in text(
+        records=[record(yarn=YarnAccount(applications=("application_1",), queue="default", containers_started=1))]
+    )
 
 
 def test_text_without_a_record() -> None:
