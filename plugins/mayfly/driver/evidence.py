@@ -47,6 +47,10 @@ class Evidence:
     peaks: Peaks = field(default_factory=Peaks)
     workers_lost: int = 0
     worker_exits: deque[str] = field(default_factory=lambda: deque(maxlen=50))
+    waiting: str = ""
+    """Why workers are missing, as the launcher says it; empty when none are."""
+    account: dict[str, Any] | None = None
+    """YARN's own account, `contract.YarnAccount` as JSON."""
     seq: int = 0
 
     @property

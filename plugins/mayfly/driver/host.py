@@ -12,6 +12,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import time
@@ -19,14 +20,17 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from mayfly.contract import WorkersPlan, from_json
+from mayfly.contract import JobOrder, from_json
 from mayfly.driver import preflight
 from mayfly.driver.mayfly_preload import quiet_dask
+from mayfly.driver.outputs import WorkerVoices
 from mayfly.driver.sampler import Sampler
 from mayfly.driver.tree import die_with
 
 LOG_BYTES = 1 << 20
 """Of each scheduler and worker log that is kept."""
+CLOSE_SECONDS = 8.0
+"""For the orderly end of workers; the supervisor waits a little longer."""
 
 
 class Host:
@@ -48,17 +52,21 @@ class Host:
         from mayfly.driver.tls import make_security
 
         self.security = make_security(self.folder)
+        self.order = from_json(JobOrder, self.settings["order"])
         launch = Launch(
-            workers=from_json(WorkersPlan, self.settings["workers"]),
+            order=self.order,
             folder=self.folder,
             job=Path(self.settings["job"]),
             security=self.security,
+            staging=self.settings["staging"],
+            tell=self.tell,
         )
         quiet_dask()
         _watch_nannies(self.tell)
         self.settings["asked_workers"] = max(1, launch.workers.minimum)
-        async with open_launcher(self.settings["launcher"])(launch) as cluster:
+        async with open_launcher(launch.order.launcher)(launch) as cluster:
             self.cluster = cluster
+            WorkerVoices(cluster.scheduler, folder=self.folder / "logs", tell=self.tell, drain=self._writer.drain)
             await self._ready()
             self._sampler = Sampler(cluster.scheduler)
             sampling = asyncio.create_task(self._sample())
@@ -72,7 +80,7 @@ class Host:
                 sampling.cancel()
             if cluster.scheduler.status.name == "running":  # else the script has shut it down
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(cluster.close(), 3)
+                    await asyncio.wait_for(cluster.close(), CLOSE_SECONDS)
             self.tell("stopped")
             os._exit(0)  # nothing of value is left; a hanging close must not delay the end
 
@@ -114,7 +122,7 @@ class Host:
     async def _sample(self) -> None:
         while True:
             self._tell_sample()
-            await asyncio.sleep(self.settings["interval"])
+            await asyncio.sleep(self.order.timing.status)
 
     def _tell_sample(self) -> None:
         self.tell("sample", **self._sampler.sample(wanted=len(self.cluster.worker_spec)))
@@ -132,8 +140,8 @@ class Host:
     async def do_preflight(self) -> dict[str, Any]:
         versions = await preflight.run(
             self.cluster.scheduler,
-            inputs=self.settings["inputs"],
-            outputs=self.settings["outputs"],
+            inputs=self.order.inputs,
+            outputs=self.order.outputs,
             security=self.security,
         )
         self.started = time.time()  # the report shall not show our own checks
@@ -171,6 +179,10 @@ def _write_log(path: Path, lines: Any) -> None:
     path.write_text(text[-LOG_BYTES:] + "\n", encoding="utf-8")
 
 
+def _last_line(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
 def _watch_nannies(tell: Any) -> None:
     """A nanny knows how its worker died; it says so in its log only, in part below the level that is shown."""
 
@@ -186,11 +198,19 @@ def _watch_nannies(tell: Any) -> None:
 async def _main(settings: dict[str, Any], control: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=control, limit=1 << 20)
     host = Host(settings, writer)
+    me = asyncio.current_task()
+    if me is not None:  # asked to end before it is ready: what was started elsewhere shall end, too
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     try:
         await host.run(reader)
+    except asyncio.CancelledError:
+        os._exit(0)
     except Exception as error:
-        traceback.print_exc()
-        host.tell("failed", error="".join(traceback.format_exception_only(error)).strip()[-2000:])
+        kind = str(getattr(error, "kind", ""))  # a LaunchError speaks for itself
+        text = str(error) if kind or type(error).__name__ == "LaunchError" else _last_line(error)
+        if not kind:
+            traceback.print_exc()
+        host.tell("failed", error=text[-2000:], kind=kind)
         with contextlib.suppress(OSError):
             await writer.drain()
         sys.stderr.flush()

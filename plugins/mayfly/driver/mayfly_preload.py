@@ -6,11 +6,15 @@ MAYFLY_WORKER_FILE: never in the environment itself, since some launchers expand
 
 from __future__ import annotations
 
+import asyncio
+import collections
+import contextlib
 import json
 import logging
 import os
 import socket
 import sys
+import threading
 from typing import Any
 
 
@@ -46,14 +50,27 @@ if _SETTINGS:
     quiet_dask()
 
 
-def dask_setup(worker: Any) -> None:
-    """Output of this process, also of C code and of children, goes to the supervisor as `[worker 3] ...`.
+def dask_setup(server: Any) -> None:
+    """Called in each worker and, where a launcher asks for it, in its nanny. Output of the worker's process, also of C
+    code and of children, goes to the supervisor as `[worker 3] ...`: by a socket on this machine, by the nanny and
+    Dask's own comm from another one."""
+    output = _SETTINGS.get("output")
+    if output == "comm":
+        if type(server).__name__ == "Nanny":
+            global _courier
+            _courier = Courier(server)
+        _keep_log(_SETTINGS.get("log"))
+    elif output:
+        _connect_output(server, output)
 
-    A socket and not a pipe of our own: what was written before a sudden death is still read. A launcher whose workers
-    are on other machines leaves `output` out; their output is kept by what started them."""
-    address = _SETTINGS.get("output")
-    if not address:
-        return
+
+async def dask_teardown(server: Any) -> None:
+    if _courier is not None and _courier.nanny is server:
+        await _courier.close()
+
+
+def _connect_output(worker: Any, address: str) -> None:
+    """A socket and not a pipe of our own: what was written before a sudden death is still read."""
     line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     if len(os.fsencode(address)) > 100:  # the kernel allows 108 bytes: a long path by a short name
         folder = os.open(os.path.dirname(address), os.O_RDONLY | os.O_DIRECTORY)
@@ -67,7 +84,134 @@ def dask_setup(worker: Any) -> None:
     os.dup2(line.fileno(), 1)
     os.dup2(line.fileno(), 2)
     line.close()
+    _flush_lines()
+
+
+def _flush_lines() -> None:
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure:
             reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _keep_log(path: str | None) -> None:
+    """Dask's own log, from INFO on, into a file that the nanny sends on."""
+    if not path:
+        return
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    logging.getLogger("distributed").addHandler(handler)
+
+
+_EXITS = ("killed by", "exited with status", "memory budget", "Restarting")
+BLOCK_BYTES = 8 << 10
+"""Of one message; the supervisor reads lines of 64 KiB, and JSON may need six bytes for one."""
+WAITING_BYTES = 1 << 20
+"""Of output that waits for the driver; then the worker waits, too, and after `PATIENCE` seconds output is left out."""
+PATIENCE = 2.0
+
+
+class Courier:
+    """In the nanny: reads what the worker's process writes, and brings it to the scheduler.
+
+    The nanny's, because it outlives its worker: what was said right before a sudden death is in the pipe. A copy goes
+    to the container's own log file. The nanny writes into the same pipe, so its reader must never wait for ever.
+    """
+
+    def __init__(self, nanny: Any) -> None:
+        self.nanny = nanny
+        self._blocks: collections.deque[bytes] = collections.deque()
+        self._waiting = self._left_out = 0
+        self._room = threading.Condition()
+        self._exits: collections.deque[str] = collections.deque()
+        self._log_place = 0
+        self._closing = False
+        source, sink = os.pipe()
+        _flush_lines()  # before: a stream that was a file and has become a pipe refuses ("Illegal seek")
+        self._original = os.dup(2)
+        os.dup2(sink, 1)
+        os.dup2(sink, 2)
+        os.close(sink)
+        threading.Thread(target=self._read, args=(source,), name="mayfly-output", daemon=True).start()
+        courier = self
+
+        class Exits(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                text = record.getMessage()
+                if any(words in text for words in _EXITS):
+                    courier._exits.append(text)
+
+        logging.getLogger("distributed.nanny").addHandler(Exits())
+        self._task = asyncio.ensure_future(self._carry())
+
+    async def close(self) -> None:
+        """What is there is still sent."""
+        self._closing = True
+        with contextlib.suppress(asyncio.TimeoutError, asyncio.CancelledError):
+            await asyncio.wait_for(self._task, 2)
+
+    def _read(self, source: int) -> None:
+        rest = b""
+        while data := os.read(source, 64 << 10):
+            with contextlib.suppress(OSError):
+                os.write(self._original, data)
+            whole, newline, end = data.rpartition(b"\n")
+            if not newline and len(rest) < BLOCK_BYTES:
+                rest += data
+                continue
+            block, rest = (rest + whole, end) if newline else (rest + data, b"")
+            with self._room:
+                if self._waiting > WAITING_BYTES:
+                    self._room.wait_for(lambda: self._waiting <= WAITING_BYTES, PATIENCE)
+                if self._waiting > WAITING_BYTES:
+                    self._left_out += len(block)
+                else:
+                    self._blocks.append(block)
+                    self._waiting += len(block)
+
+    def _next(self) -> str:
+        with self._room:
+            if not self._blocks:
+                return ""
+            block = self._blocks.popleft()
+            if len(block) > BLOCK_BYTES:
+                cut = block.rfind(b"\n", 0, BLOCK_BYTES) + 1 or BLOCK_BYTES
+                self._blocks.appendleft(block[cut:])
+                block = block[:cut]
+            self._waiting -= len(block)
+            self._room.notify_all()
+            left_out, self._left_out = self._left_out, 0
+        text = block.decode("utf-8", "backslashreplace").rstrip("\n")
+        return f"({left_out:,} bytes left out here)\n{text}" if left_out else text
+
+    async def _carry(self) -> None:
+        name, scheduler = str(self.nanny.name), self.nanny.scheduler
+        while True:
+            closing = self._closing
+            try:
+                while text := self._next():
+                    await scheduler.mayfly_output(name=name, text=text)
+                while self._exits:
+                    await scheduler.mayfly_exit(name=name, text=self._exits.popleft())
+                if text := self._new_log():
+                    await scheduler.mayfly_log(name=name, text=text)
+                    continue
+            except (OSError, RuntimeError):  # no scheduler: there is nobody to tell
+                await asyncio.sleep(1)
+            if closing:
+                return
+            await asyncio.sleep(0.1)
+
+    def _new_log(self) -> str:
+        try:
+            with open(_SETTINGS["log"], "rb") as file:
+                file.seek(self._log_place)
+                data = file.read(64 << 10)
+        except (OSError, KeyError):
+            return ""
+        self._log_place += len(data)
+        return data.decode("utf-8", "backslashreplace")
+
+
+_courier: Courier | None = None

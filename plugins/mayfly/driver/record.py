@@ -7,7 +7,16 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping
 
 from mayfly.classify import Facts, classify
-from mayfly.contract import Failure, FailureClass, JobOrder, Outcome, Record, Timestamp
+from mayfly.contract import (
+    Failure,
+    FailureClass,
+    JobOrder,
+    Outcome,
+    Record,
+    Timestamp,
+    YarnAccount,
+    from_json,
+)
 from mayfly.driver.evidence import Evidence
 
 
@@ -53,6 +62,7 @@ def make_record(
         workers_lost=evidence.workers_lost,
         versions=versions,
         notes=tuple(notes),
+        yarn=from_json(YarnAccount, evidence.account) if evidence.account is not None else None,
     )
 
 

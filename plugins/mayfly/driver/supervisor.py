@@ -188,6 +188,8 @@ class Supervisor:
             limit_s=end.limit,
             oom_kills=max(0, oom_kills() - self._oom_before),
             detail="" if end.by == "preflight" else end.detail,
+            waiting=self.evidence.waiting if ended_in is not Phase.RUN else "",
+            launcher=self.order.launcher,
         )
 
     def _end_script(self) -> int | None:
@@ -307,7 +309,6 @@ class Supervisor:
             lease_ttl=self.orchestrator.lease_ttl,
             start_error=self.children.answers.get("failed", {}).get("error", ""),
             start_kind=self.children.answers.get("failed", {}).get("kind", ""),
-            waiting=self.evidence.waiting,
             stalled=self.phase is Phase.RUN and stall.stalled(now),
             script_memory=self.evidence.script_memory,
         )

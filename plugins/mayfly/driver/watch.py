@@ -120,6 +120,7 @@ class Seen:
     lease_stale: bool = False
     lease_ttl: float = 0.0
     start_error: str = ""
+    start_kind: str = ""
     stalled: bool = False
     script_memory: int = 0
 
@@ -138,7 +139,7 @@ def reason_to_end(seen: Seen, order: JobOrder) -> Ended | None:
     if seen.lease_stale:
         return Ended("lease", f"no sign of the orchestrator for {seen.lease_ttl:g} s", limit=seen.lease_ttl)
     if seen.start_error:
-        return Ended("start", seen.start_error)
+        return Ended("start", seen.start_error, kind=seen.start_kind)
     if seen.phase is not Phase.RUN:
         if seen.elapsed > limits.start:
             return Ended("start", f"not ready after {limits.start:g} s (phase {seen.phase})", limit=limits.start)

@@ -12,29 +12,58 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from distributed.security import Security
 
-from mayfly.contract import WorkersPlan
+from mayfly.contract import JobOrder, WorkersPlan
 
 PRELOAD = Path(__file__).parent.parent / "mayfly_preload.py"
 
 
+class LaunchError(Exception):
+    """Dask cannot be started, or cannot go on. `kind` is a value of `contract.FailureClass` where the launcher knows
+    it, else empty."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self.kind = kind
+        super().__init__(message)
+
+
+class Tell(Protocol):
+    """How a launcher speaks to the supervisor: the event's name and its details, see `Children.hear`."""
+
+    def __call__(self, event: str, **more: Any) -> None: ...
+
+
+def tell_nobody(event: str, **more: Any) -> None:
+    """For a launcher that nobody listens to."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """What a launcher needs. `folder` is private scratch space; `job` the unpacked job folder."""
+    """What a launcher needs. `folder` is private scratch space; `job` the unpacked job folder; `staging` the address
+    of the store that holds `order.environment`."""
 
-    workers: WorkersPlan
+    order: JobOrder
     folder: Path
     job: Path
     security: Security
+    staging: str = ""
     preload: Path = PRELOAD
+    tell: Tell = tell_nobody
+
+    @property
+    def workers(self) -> WorkersPlan:
+        return self.order.workers
 
 
 Launcher = Callable[[Launch], AbstractAsyncContextManager[Any]]
 
-LAUNCHERS = {"processes": "mayfly.driver.launchers.processes:launch"}
+LAUNCHERS = {
+    "processes": "mayfly.driver.launchers.processes:launch",
+    "yarn": "mayfly.driver.launchers.yarn:launch",
+}
 """One line a launcher; the module is imported when a target asks for it."""
 
 

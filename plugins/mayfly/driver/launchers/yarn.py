@@ -1,0 +1,178 @@
+"""Workers in containers of a YARN application; the scheduler stays in this process, on the driver's machine.
+
+The order of things: ask the ResourceManager whether this can run at all, end what an earlier attempt has left, start
+skein's Java process and the scheduler side by side, submit, wait until the application master has found its way back
+to us, and only then ask for workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import re
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import dask
+
+from mayfly.contract import FailureClass, YarnPlan
+from mayfly.driver.launchers import yarn_files
+from mayfly.driver.launchers.base import Launch, LaunchError
+from mayfly.driver.launchers.resource_manager import ResourceManager
+from mayfly.driver.launchers.sizing import container_mib
+from mayfly.driver.launchers.skein_client import open_client
+from mayfly.driver.launchers.watchdog import Watchdog
+from mayfly.driver.launchers.yarn_life import YarnLife
+from mayfly.driver.launchers.yarn_losses import DASK_SETTINGS
+from mayfly.driver.launchers.yarn_queues import Size
+from mayfly.driver.launchers.yarn_tags import tag_of
+from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
+
+MIB = 1 << 20
+
+
+@asynccontextmanager
+async def launch(launch: Launch) -> AsyncIterator[Any]:
+    """See `base`. LaunchError says what cannot work here, and what to do."""
+    plan = launch.order.yarn or YarnPlan()
+    try:
+        manager = await asyncio.to_thread(ResourceManager.find, os.environ)
+        await _check(launch, plan, manager)
+        await _end_earlier(launch, manager)
+    except YarnRefused as error:
+        raise LaunchError(_kind(error), str(error)) from error
+    except YarnUnavailable as error:
+        raise LaunchError(FailureClass.START_FAILED, f"{error}: nothing was started") from error
+    address = plan.address or address_towards(manager.hosts)
+    bind = address if _is_local(address) else "0.0.0.0"
+    folder = launch.folder / "yarn"
+    folder.mkdir(mode=0o700)
+    opening = asyncio.create_task(asyncio.to_thread(open_client, folder / "skein.log"))
+    try:
+        watchdog = Watchdog(bind=bind, ports=plan.watchdog_ports, said=lambda worker, text: life.said(worker, text))
+        await _or_network(watchdog.start(), "watchdog")
+        life = YarnLife(launch=launch, plan=plan, manager=manager, watchdog=watchdog, address=address, folder=folder)
+        with dask.config.set(DASK_SETTINGS):
+            cluster = life.make_cluster(
+                {
+                    "protocol": "tls://",
+                    "host": bind,
+                    "port": free_port(bind, plan.scheduler_ports, "scheduler"),
+                    "dashboard_address": f"127.0.0.1:{free_port('127.0.0.1', plan.dashboard_ports, 'dashboard')}",
+                    "security": launch.security,
+                }
+            )
+            async with cluster:
+                scheduler = f"tls://{address}:{cluster.scheduler.port}"
+                files = yarn_files.worker_files(
+                    launch,
+                    scheduler=scheduler,
+                    watchdog={"host": address, "port": watchdog.port, "word": watchdog.word},
+                    ports=plan.worker_ports,
+                    folder=folder,
+                )
+                client = await opening
+                try:
+                    await life.begin(client, files)
+                    cluster.scale(max(1, launch.workers.minimum))
+                    if launch.workers.adaptive:
+                        cluster.adapt(minimum=max(1, launch.workers.minimum), maximum=launch.workers.maximum)
+                    yield cluster
+                finally:
+                    await cluster.close()
+                    client.close()
+    finally:
+        opening.cancel()
+        await watchdog.close()
+
+
+async def _check(launch: Launch, plan: YarnPlan, manager: ResourceManager) -> None:
+    workers = launch.workers
+    notes = await asyncio.to_thread(
+        manager.check,
+        plan,
+        worker=Size(memory=container_mib(workers.memory) * MIB, cores=workers.cores),
+        master=Size(memory=512 * MIB, cores=1),
+        workers=max(1, workers.minimum),
+    )
+    for note in notes:
+        launch.tell("say", text=note)
+
+
+async def _end_earlier(launch: Launch, manager: ResourceManager) -> None:
+    """Jobs of one cluster run one after another: what lives of it belongs to an attempt whose driver died."""
+    tag = tag_of(launch.order.cluster)
+    until = time.monotonic() + 10
+    told: set[str] = set()
+    while left := await asyncio.to_thread(manager.applications, tag):
+        for application in left:
+            if application.id not in told:
+                told.add(application.id)
+                launch.tell("say", text=f"ending {application.id}, which an earlier attempt has left behind")
+                await asyncio.to_thread(manager.kill, application.id)
+        if time.monotonic() > until:
+            return  # it was told to end; its containers go when YARN gets to it
+        await asyncio.sleep(0.5)
+
+
+def address_towards(hosts: tuple[tuple[str, int], ...]) -> str:
+    """This machine's address in the direction of the ResourceManager; nothing is sent. LaunchError when no host name
+    can be resolved."""
+    problem: OSError | None = None
+    for host, port in hosts:
+        try:
+            family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.connect(place)
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            problem = error
+    names = ", ".join(host for host, _ in hosts)
+    raise LaunchError(
+        FailureClass.NETWORK,
+        f"this machine has no route to the ResourceManager ({names}: {problem}); set `yarn.address` of the target to "
+        "the address at which containers reach it",
+    )
+
+
+def _is_local(address: str) -> bool:
+    """Whether one can listen on it; a name, or an address before a NAT, is served on all interfaces."""
+    with contextlib.suppress(ValueError, OSError):
+        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.bind((address, 0))
+            return True
+    return False
+
+
+def free_port(bind: str, ports: tuple[int, int], what: str) -> int:
+    """The first free port of the range, 0 for (0, 0). LaunchError names the range."""
+    if ports == (0, 0):
+        return 0
+    for port in range(ports[0], ports[1] + 1):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((bind, port))
+            return port
+    raise LaunchError(
+        FailureClass.NETWORK,
+        f"no free port for the {what} in {ports[0]}-{ports[1]} on {bind}: widen `yarn.ports.{what}` of the target, or "
+        "wait until other jobs on this machine have ended",
+    )
+
+
+async def _or_network(starting: Any, what: str) -> None:
+    try:
+        await starting
+    except OSError as error:
+        raise LaunchError(FailureClass.NETWORK, f"{what}: {error}") from error
+
+
+def _kind(error: YarnError) -> str:
+    """A queue, a limit or a size that does not fit is a matter of quota; what YARN forbids is one of permission."""
+    return FailureClass.PERMISSION if re.search("kerberos|not allowed|access", str(error), re.I) else FailureClass.QUOTA

@@ -1,0 +1,128 @@
+"""One YARN application on skein: submitted, proven reachable, asked for containers, ended. Blocking calls in threads.
+
+The application master runs the watchdog; the service `worker` has no instances of its own, each container is asked for
+by name. It restarts nothing: what ended is looked at here, and asked for anew under the same name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import skein
+from skein.exceptions import SkeinError
+
+MASTER_MIB = 512
+SERVICE = "worker"
+ALIVE = ("WAITING", "REQUESTED", "RUNNING")
+STATES = (*ALIVE, "SUCCEEDED", "FAILED", "KILLED")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is submitted; a second application of the attempt is submitted from the same."""
+
+    name: str
+    tags: frozenset[str]
+    queue: str
+    node_label: str
+    memory_mib: int
+    cores: int
+    files: Mapping[str, Path]
+    environment: str
+    """Address of the archive on the cluster's file system; empty when there is none."""
+    worker_script: str
+    master_script: str
+    master_files: Mapping[str, Path]
+
+
+def specification(request: Request, security: skein.Security) -> skein.ApplicationSpec:
+    """As skein wants it."""
+    files = {name: skein.File(source=str(path)) for name, path in request.files.items()}
+    if request.environment:
+        files["environment"] = skein.File(source=request.environment, type="archive", visibility="private")
+    worker = skein.Service(
+        resources=skein.Resources(memory=request.memory_mib, vcores=request.cores),
+        script=request.worker_script,
+        files=files,
+        instances=0,
+        max_restarts=0,
+        allow_failures=True,
+        node_label=request.node_label,
+    )
+    master = skein.Master(
+        resources=skein.Resources(memory=MASTER_MIB, vcores=1),
+        script=request.master_script,
+        files={name: skein.File(source=str(path), type="file") for name, path in request.master_files.items()},
+        security=security,
+        log_level="WARN",
+    )
+    return skein.ApplicationSpec(
+        name=request.name,
+        queue=request.queue,
+        tags=set(request.tags),
+        node_label=request.node_label,
+        services={SERVICE: worker},
+        master=master,
+        max_attempts=1,
+    )
+
+
+class Application:
+    """A submitted application. Calls that get no answer raise SkeinError."""
+
+    def __init__(self, client: skein.Client, app_id: str) -> None:
+        self.id = app_id
+        self._client = client
+        self._master: skein.ApplicationClient | None = None
+        # Of its own: asyncio's default pool is small, and skein's calls may hang.
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="yarn")
+
+    @classmethod
+    async def submit(cls, client: skein.Client, spec: skein.ApplicationSpec) -> Application:
+        app_id = await asyncio.to_thread(client.submit, spec)
+        return cls(client, app_id)
+
+    async def connect(self, security: skein.Security) -> None:
+        """To the application master, which runs by now."""
+        self._master = await self._call(self._client.connect, self.id, True, security)
+
+    async def add(self, worker: str) -> str:
+        """Ask for a container for this worker; its skein id."""
+        master = self._connected()
+        container = await self._call(master.add_container, SERVICE, {"MAYFLY_WORKER_NAME": worker})
+        return str(container.id)
+
+    async def remove(self, container: str) -> None:
+        """Idempotent."""
+        with contextlib.suppress(SkeinError, ValueError, KeyError):
+            await self._call(self._connected().kill_container, container)
+
+    async def containers(self) -> dict[str, Any]:
+        """All there ever were, by skein id."""
+        found = await self._call(self._connected().get_containers, [SERVICE], STATES)
+        return {container.id: container for container in found}
+
+    async def shutdown(self, *, succeeded: bool, diagnostics: str) -> None:
+        with contextlib.suppress(SkeinError):
+            if self._master is not None:
+                await self._call(self._master.shutdown, "SUCCEEDED" if succeeded else "FAILED", diagnostics)
+
+    def close(self) -> None:
+        """Forget it; it is not ended."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._master is not None:
+            self._master.close()
+
+    def _connected(self) -> skein.ApplicationClient:
+        if self._master is None:
+            raise skein.exceptions.ConnectionError(f"{self.id}: not connected to its application master")
+        return self._master
+
+    async def _call(self, function: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)

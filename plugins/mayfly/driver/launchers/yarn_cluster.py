@@ -1,0 +1,174 @@
+"""Dask's cluster object on YARN: `scale` and `adapt` are Dask's own, a worker is a container of the application.
+
+The *keeper* looks about twice a second at what Dask wants, what YARN has, and who has registered, and asks anew for
+what is missing: a container that was preempted, killed or has died, a worker that Dask has lost although its container
+lives. Dask's own handling of lost workers is switched off: it would kill what the keeper has just asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from dask.utils import parse_timedelta
+from distributed.core import Status
+from distributed.deploy.cluster import Cluster
+from distributed.deploy.spec import ProcessInterface, SpecCluster
+from distributed.scheduler import Scheduler
+from distributed.security import Security
+from skein.exceptions import SkeinError
+
+from mayfly.driver.launchers.adaptive import Adaptive
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.5
+LONGEST_PAUSE = 30.0
+"""Seconds between two containers for a worker that never gets up."""
+OVER = ("SUCCEEDED", "FAILED", "KILLED")
+
+
+class Containers(Protocol):
+    """Where containers come from. Each call may raise SkeinError when there is no answer."""
+
+    async def add(self, worker: str) -> str: ...
+    async def remove(self, container: str) -> None: ...
+    async def containers(self) -> dict[str, Any]: ...
+
+
+class YarnWorker(ProcessInterface):  # type: ignore[misc]
+    """One worker that Dask wants. It has a container, or the keeper gets it one."""
+
+    def __init__(self, scheduler: str, *, name: int, source: Containers) -> None:
+        super().__init__(scheduler=scheduler, name=name)
+        self.name = name
+        self.container: str | None = None
+        self.registered_at = 0.0
+        """Monotonic time at which the scheduler last had it; 0 = not in this container."""
+        self.failures = 0
+        """Containers in a row that ended before the worker had registered."""
+        self.not_before = 0.0
+        self._source = source
+
+    async def start(self) -> None:
+        """Asks, and does not wait for it to come; without an answer the keeper asks again."""
+        await super().start()
+        await self.ask()
+
+    async def ask(self) -> None:
+        self.registered_at = 0.0
+        with contextlib.suppress(SkeinError):
+            self.container = await self._source.add(str(self.name))
+            if self.status != Status.running:  # closed while we asked
+                await self._source.remove(self.container)
+
+    async def close(self) -> None:
+        await super().close()
+        if self.container is not None:
+            with contextlib.suppress(SkeinError):
+                await self._source.remove(self.container)
+
+
+class YarnCluster(SpecCluster):  # type: ignore[misc]
+    """`died(worker, container)` gets each container that ended before its worker had registered; `unreachable` is
+    awaited when the application master gives no answer, `ending` when the cluster closes: it ends all containers."""
+
+    def __init__(
+        self,
+        *,
+        source: Containers,
+        scheduler: dict[str, Any],
+        contact: Callable[[Scheduler], str],
+        security: Security,
+        died: Callable[[YarnWorker, Any], None],
+        unreachable: Callable[[], Any],
+        ending: Callable[[], Any],
+    ) -> None:
+        self._source, self._contact, self._died, self._unreachable = source, contact, died, unreachable
+        self._ending = ending
+        self._keeper: asyncio.Task[None] | None = None
+        self.seen: dict[str, Any] = {}
+        """The containers of the last look."""
+        super().__init__(
+            scheduler={"cls": Scheduler, "options": scheduler},
+            worker={"cls": YarnWorker, "options": {"source": source}},
+            security=security,
+            asynchronous=True,
+            name="yarn",
+        )
+
+    async def _start(self) -> None:
+        await super()._start()
+        self.scheduler.contact_address = self._contact(self.scheduler)
+
+    def keep(self) -> None:
+        """From now on containers may be asked for."""
+        self._keeper = asyncio.create_task(self._keep())
+
+    def adapt(self, *, minimum: int, maximum: int) -> Any:
+        return super().adapt(Adaptive=Adaptive, minimum=minimum, maximum=maximum)
+
+    def forget_containers(self) -> None:
+        """The application is gone, and all containers with it."""
+        for worker in self.workers.values():
+            worker.container, worker.not_before = None, 0.0
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        Cluster._update_worker_status(self, op, msg)
+
+    async def _close(self) -> None:
+        if self._keeper is not None:
+            self._keeper.cancel()
+        self.worker_spec.clear()  # one shutdown of the application, and not a farewell to each worker
+        self.workers.clear()
+        for worker in self._created:
+            worker.status = Status.closed
+        await asyncio.gather(self._ending(), super()._close())
+
+    async def _keep(self) -> None:
+        while self.status in (Status.starting, Status.running) and self.scheduler.status == Status.running:
+            await asyncio.sleep(LOOK_SECONDS)
+            try:
+                self.seen = await self._source.containers()
+            except SkeinError:
+                await self._unreachable()
+                continue
+            try:
+                await self._repair(time.monotonic())
+            except Exception:
+                logger.exception("keeping the workers")
+
+    async def _repair(self, now: float) -> None:
+        lost_after = parse_timedelta(self._config("distributed.deploy.lost-worker-timeout"))
+        present = {state.name for state in self.scheduler.workers.values()}
+        asking = []
+        for worker in list(self.workers.values()):
+            if worker.name not in self.worker_spec or worker.status != Status.running:
+                continue
+            if worker.name in present:
+                worker.registered_at, worker.failures = now, 0
+            container = self.seen.get(worker.container or "")
+            state = str(container.state) if container is not None else ""
+            if state in OVER:
+                if not worker.registered_at:
+                    worker.failures += 1
+                    worker.not_before = now + min(LONGEST_PAUSE, 2.0 ** (worker.failures - 1))
+                    self._died(worker, container)
+                worker.container = None
+            elif worker.container and worker.registered_at and now - worker.registered_at > lost_after:
+                logger.warning("worker %s is gone and its container is not: asking for another", worker.name)
+                await self._source.remove(worker.container)
+                worker.container = None
+            if worker.container is None and now >= worker.not_before:
+                asking.append(worker.ask())
+        await asyncio.gather(*asking)
+
+    @staticmethod
+    def _config(key: str) -> Any:
+        import dask
+
+        return dask.config.get(key)

@@ -1,0 +1,288 @@
+"""The life of the application: submitted, proven, kept, submitted once more when its master dies, ended.
+
+The cluster object outlives its application: workers keep their names, and the keeper asks the second application for
+the same workers. A second death is the attempt's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from skein.exceptions import SkeinError
+
+from mayfly.contract import FailureClass, YarnPlan, to_json
+from mayfly.driver.launchers import yarn_files
+from mayfly.driver.launchers.base import Launch, LaunchError
+from mayfly.driver.launchers.resource_manager import ResourceManager
+from mayfly.driver.launchers.sizing import container_mib
+from mayfly.driver.launchers.watchdog import Watchdog
+from mayfly.driver.launchers.yarn_application import Application, Request, specification
+from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
+from mayfly.driver.launchers.yarn_queues import Container, Life, Size, containers_of
+from mayfly.driver.launchers.yarn_tags import tags
+from mayfly.errors import MayflyError
+
+POLL_SECONDS = 0.25
+WAY_BACK_SECONDS = 20.0
+"""From the application master's start to its first word to us."""
+LEASE_MORE = 15.0
+"""The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
+LOOK_WHY_SECONDS = 3.0
+DEAD_STARTS = 3
+"""Containers in a row that die before any worker of the job was ever ready: then nothing will come of it."""
+
+
+class YarnLife:
+    """`begin` once, `end` once; in between it is the source of containers for the cluster (see `Containers`)."""
+
+    def __init__(
+        self,
+        *,
+        launch: Launch,
+        plan: YarnPlan,
+        manager: ResourceManager,
+        watchdog: Watchdog,
+        address: str,
+        folder: Path,
+    ) -> None:
+        self._launch, self._plan, self._manager, self._watchdog = launch, plan, manager, watchdog
+        self._address, self._folder = address, folder
+        self._client: Any = None
+        self._request: Request | None = None
+        self._application: Application | None = None
+        self._applications: list[str] = []
+        self._gone: list[Container] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._moving = asyncio.Lock()
+        self._words: dict[str, str] = {}
+        self._dead_starts = 0
+        self._ready_once = False
+        self._failed = False
+        self.cluster: YarnCluster | None = None
+
+    # ------------------------------------------------------------ from start to end
+
+    def make_cluster(self, scheduler: dict[str, Any]) -> YarnCluster:
+        """Not started; its scheduler gets these options."""
+        self.cluster = YarnCluster(
+            source=self,
+            scheduler=scheduler,
+            contact=lambda scheduler: f"tls://{self._address}:{scheduler.port}",
+            security=self._launch.security,
+            died=self._died,
+            unreachable=self._unreachable,
+            ending=self.end,
+        )
+        return self.cluster
+
+    async def begin(self, client: Any, files: dict[str, Path]) -> None:
+        """Submit and wait until the application master is there and has reached us. LaunchError."""
+        self._client = client
+        order, plan = self._launch.order, self._plan
+        masters = {}
+        if plan.fast_heartbeat:
+            site = self._manager.site
+            masters["aaa-conf.jar"] = yarn_files.fast_heartbeat_jar(site, self._folder / "aaa-conf.jar")
+        self._request = Request(
+            name=order.cluster,
+            tags=tags(cluster=order.cluster, job=order.job, attempt=order.attempt, owner=order.owner),
+            queue=plan.queue or "default",
+            node_label=plan.node_label or "",
+            memory_mib=container_mib(order.workers.memory),
+            cores=order.workers.cores,
+            files=files,
+            environment="",
+            worker_script=yarn_files.worker_script(yarn_files.default_python()),
+            master_script=self._watchdog.script(self._address, grace=plan.grace),
+            master_files=masters,
+        )
+        await self._submit()
+        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._say_why())]
+        assert self.cluster is not None
+        self.cluster.keep()
+
+    async def end(self) -> None:
+        """Orderly; what does not end so is killed."""
+        for task in self._tasks:
+            task.cancel()
+        application, self._application = self._application, None
+        if application is None:
+            return
+        with contextlib.suppress(asyncio.TimeoutError, SkeinError):
+            self._account_of(await asyncio.wait_for(application.containers(), 2))
+        with contextlib.suppress(asyncio.TimeoutError, SkeinError):
+            await asyncio.wait_for(application.shutdown(succeeded=True, diagnostics="the job has ended"), 5)
+        with contextlib.suppress(MayflyError):
+            if not await asyncio.to_thread(self._ended_soon, application.id):
+                await asyncio.to_thread(self._manager.kill, application.id)
+            account = await asyncio.to_thread(self._manager.account, self._applications, self._gone)
+            self._launch.tell("account", account=to_json(account))
+        application.close()
+
+    def _account_of(self, containers: dict[str, Any]) -> None:
+        """Remember them: when the application is over, nobody knows them any more."""
+        self._gone += containers_of(containers.values())
+
+    # ------------------------------------------------------------ containers
+
+    async def add(self, worker: str) -> str:
+        return await self._living().add(worker)
+
+    async def remove(self, container: str) -> None:
+        await self._living().remove(container)
+
+    async def containers(self) -> dict[str, Any]:
+        return await self._living().containers()
+
+    def _living(self) -> Application:
+        if self._application is None:
+            raise SkeinError("no application yet")
+        return self._application
+
+    # ------------------------------------------------------------ what goes wrong
+
+    def said(self, worker: str, text: str) -> None:
+        """A worker that cannot start says why."""
+        self._words[worker] = text
+        self._launch.tell("say", text=f"worker {worker} cannot start: {text}")
+
+    def _died(self, worker: YarnWorker, container: Any) -> None:
+        """A container ended before its worker was ready."""
+        assert self.cluster is not None
+        word = self._words.pop(str(worker.name), "")
+        text = word or str(container.exit_message or "").strip() or "no reason given"
+        self._launch.tell("worker exit", text=f"worker {worker.name} did not start: {text}")
+        self._ready_once = self._ready_once or bool(self.cluster.scheduler.workers)
+        self._dead_starts += 1
+        if word:
+            self._fail(LaunchError(FailureClass.VERSION_MISMATCH, f"worker {worker.name}: {word}"))
+        elif not self._ready_once and self._dead_starts >= DEAD_STARTS:
+            text = f"{self._dead_starts} containers ended before a worker was ready; the last one said: {text}"
+            self._fail(LaunchError(FailureClass.START_FAILED, text))
+
+    async def _unreachable(self) -> None:
+        """The application master gives no answer: it has died, or it only seems so."""
+        application = self._application
+        if application is None or self._moving.locked():
+            return
+        async with self._moving:
+            life = await asyncio.to_thread(self._manager.state, application.id)
+            if not life.ended or self._failed:
+                return
+            assert self.cluster is not None
+            self._account_of(self.cluster.seen)
+            self.cluster.seen = {}
+            self._application = None
+            self.cluster.forget_containers()
+            reason = await self._why_ended(application.id)
+            if len(self._applications) > 1:
+                text = f"the application master died a second time ({application.id}: {reason})"
+                self._fail(LaunchError(FailureClass.WORKER_LOST, text))
+                return
+            self._launch.tell("say", text=f"{application.id} has ended ({reason}); submitting it once more")
+            try:
+                await self._submit()
+            except LaunchError as error:
+                self._fail(error)
+
+    def _fail(self, error: LaunchError) -> None:
+        if not self._failed:
+            self._failed = True
+            self._launch.tell("failed", error=str(error), kind=str(error.kind))
+
+    # ------------------------------------------------------------ submitting
+
+    async def _submit(self) -> None:
+        assert self._request is not None
+        self._watchdog.forget()
+        security = self._client.security
+        number = len(self._applications) + 1
+        request = replace(self._request, tags=self._request.tags | {f"application-{number}"})
+        try:
+            application = await Application.submit(self._client, specification(request, security))
+        except (SkeinError, ValueError, KeyError) as error:
+            raise LaunchError(FailureClass.START_FAILED, f"YARN did not take the application: {error}") from error
+        self._applications.append(application.id)
+        try:
+            await self._arrived(application.id)
+            await application.connect(security)
+        except BaseException:
+            with contextlib.suppress(MayflyError):
+                await asyncio.to_thread(self._manager.kill, application.id)
+            raise
+        self._application = application
+
+    async def _arrived(self, app_id: str) -> None:
+        """Until its master has reached us."""
+        await self._lease(app_id)
+        running_since = 0.0
+        next_look = 0.0
+        while not self._watchdog.seen.is_set():
+            if time.monotonic() >= next_look:
+                life = await asyncio.to_thread(self._manager.state, app_id)
+                if life.ended:
+                    reason = await self._why_ended(app_id)
+                    raise LaunchError(FailureClass.START_FAILED, f"{app_id} ended at once: {reason}")
+                if life is Life.RUNNING:
+                    running_since = running_since or time.monotonic()
+                    if time.monotonic() - running_since > WAY_BACK_SECONDS:
+                        raise self._no_way_back(app_id)
+                else:
+                    self._launch.tell("waiting", text=f"{app_id} waits for its application master's container")
+                next_look = time.monotonic() + 1
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._watchdog.seen.wait(), POLL_SECONDS)
+
+    def _no_way_back(self, app_id: str) -> LaunchError:
+        return LaunchError(
+            FailureClass.NETWORK,
+            f"{app_id} runs, but its application master has not reached this machine at {self._address}:"
+            f"{self._watchdog.port} within {WAY_BACK_SECONDS:.0f} s. Open the ports from the nodes to this machine "
+            "(`yarn.ports` of the target fixes them), or set `yarn.address` to where nodes reach it",
+        )
+
+    async def _why_ended(self, app_id: str) -> str:
+        with contextlib.suppress(MayflyError):
+            found = await asyncio.to_thread(self._manager.application, app_id)
+            return " ".join(found.diagnostics.split())[-600:] or str(found.life)
+        return "the ResourceManager does not say why"
+
+    async def _say_why(self) -> None:
+        """Why workers are missing, as long as some are."""
+        assert self.cluster is not None
+        size = Size(memory=container_mib(self._launch.workers.memory) << 20, cores=self._launch.workers.cores)
+        said = ""
+        while True:
+            text = ""
+            wanted, have = len(self.cluster.worker_spec), len(self.cluster.scheduler.workers)
+            if self._application is not None and have < wanted:
+                text = await asyncio.to_thread(
+                    self._manager.why_waiting, self._application.id, wanted=wanted, have=have, worker=size
+                )
+            if text != said:
+                self._launch.tell("waiting", text=text)
+                said = text
+            await asyncio.sleep(LOOK_WHY_SECONDS)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(max(2.0, self._plan.grace / 4))
+            if self._application is not None:
+                await self._lease(self._application.id)
+
+    async def _lease(self, app_id: str) -> None:
+        with contextlib.suppress(MayflyError):  # it is the second net, and the next try is near
+            await asyncio.to_thread(self._manager.renew, app_id, self._plan.grace + LEASE_MORE)
+
+    def _ended_soon(self, app_id: str) -> bool:
+        until = time.monotonic() + 3
+        while time.monotonic() < until:
+            if self._manager.state(app_id).ended:
+                return True
+            time.sleep(0.1)
+        return False

@@ -1,0 +1,103 @@
+"""The first thing in a YARN container: checks this interpreter, prepares the world of the worker, becomes Dask's own
+worker command.
+
+One file of its own, read by the interpreter of the node whatever it is: standard library only, nothing newer than
+Python 3.7. Its settings are `mayfly.json` beside it. What a user wrote is passed as data, never through a shell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+CANNOT_START = 78
+"""Exit code: this node's Python cannot run the worker."""
+
+
+def problem_of(settings):
+    """Why this interpreter will not do; empty when it will."""
+    here = "{}.{}".format(*sys.version_info[:2])
+    where = f"{sys.executable} ({here}) on {socket.gethostname()}"
+    if here != settings["python"]:
+        return (
+            "python: the driver has Python {}, the worker would have {}: task functions cannot travel between "
+            "minor versions. Ship an environment (`mayfly env build`), or set the target's `python` to an "
+            "interpreter of the same version on all nodes".format(settings["python"], where)
+        )
+    try:
+        from importlib.metadata import PackageNotFoundError, version
+    except ImportError:
+        return ""
+    for package, wanted in sorted(settings["versions"].items()):
+        try:
+            found = version(package)
+        except PackageNotFoundError:
+            return f"{package}: not installed in {where}; the driver has {wanted}"
+        if found != wanted:
+            return f"{package}: {where} has {found}, the driver has {wanted}"
+    return ""
+
+
+def tell(settings, text):
+    """The driver, by its watchdog's port; nobody minds when it cannot be reached."""
+    try:
+        address = (settings["watchdog"]["host"], settings["watchdog"]["port"])
+        with socket.create_connection(address, timeout=10) as line:
+            name = os.environ.get("MAYFLY_WORKER_NAME", "?")
+            message = "{} {} {}\n".format(settings["watchdog"]["word"], name, " ".join(text.split()))
+            line.sendall(message.encode())
+            line.recv(100)
+    except OSError as error:
+        print(f"mayfly: the driver cannot be reached: {error}", file=sys.stderr)
+
+
+def variables_of(settings, folder, job):
+    """The worker's environment: YARN's, the job's `env:`, ours."""
+    variables = dict(os.environ)
+    given = settings["env"]
+    variables.update(given)
+    variables["PYTHONPATH"] = os.pathsep.join(part for part in (job, given.get("PYTHONPATH", "")) if part)
+    variables["PYTHONUNBUFFERED"] = "1"
+    variables["DASK_CONFIG"] = os.path.join(folder, "dask.yaml")
+    variables["MAYFLY_WORKER_FILE"] = os.path.join(folder, "worker.json")
+    warnings = variables.get("PYTHONWARNINGS", "")
+    variables["PYTHONWARNINGS"] = ",".join(part for part in (warnings, "ignore::SyntaxWarning:<unknown>") if part)
+    return variables
+
+
+def main():
+    folder = os.getcwd()
+    with open("mayfly.json", encoding="utf-8") as file:
+        settings = json.load(file)
+    problem = problem_of(settings)
+    if problem:
+        print("mayfly: " + problem, file=sys.stderr)
+        tell(settings, problem)
+        return CANNOT_START
+    os.umask(0o077)
+    job = os.path.realpath("job")
+    with open("worker.json", "w", encoding="utf-8") as file:
+        json.dump(
+            {"env": settings["env"], "folder": job, "output": "comm", "log": os.path.join(folder, "dask.log")}, file
+        )
+    key = os.path.join(folder, "worker.key")
+    with open("tls.key", "rb") as source, open(key, "wb") as target:
+        target.write(source.read())
+    preload = os.path.join(folder, "mayfly_preload.py")
+    command = [
+        *[sys.executable, "-m", "distributed.cli.dask_worker", settings["scheduler"]],
+        *["--name", os.environ["MAYFLY_WORKER_NAME"], "--nanny", "--no-dashboard"],
+        *["--nthreads", str(settings["threads"]), "--memory-limit", str(settings["memory"])],
+        *["--preload", preload, "--preload-nanny", preload],
+        *["--local-directory", os.path.join(folder, "scratch")],
+        *["--tls-ca-file", os.path.join(folder, "tls.crt"), "--tls-cert", os.path.join(folder, "tls.crt")],
+        *["--tls-key", key, "--death-timeout", str(settings["patience"])],
+        *settings["arguments"],
+    ]
+    os.execve(sys.executable, command, variables_of(settings, folder, job))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
