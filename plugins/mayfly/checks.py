@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
@@ -168,6 +169,30 @@ def dask_settings(settings: Mapping[str, Any], *, known: Collection[str]) -> Ite
         near = get_close_matches(name, names, n=1, cutoff=0.8)
         if near:
             yield key, f"Dask knows no setting {key!r}; did you mean {names[near[0]]!r}?"
+
+
+_THRESHOLDS = ("target", "spill", "pause", "terminate")
+
+
+def thresholds(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(dotted key, message) for memory thresholds of workers that are no shares, or act in the wrong order."""
+    memory = settings
+    for part in ("distributed", "worker", "memory"):
+        inner = memory.get(part)
+        if not isinstance(inner, Mapping):
+            return
+        memory = inner
+    shares = {}
+    for name in _THRESHOLDS:
+        value = memory.get(name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+            shares[name] = value
+        elif name in memory and value is not False:
+            yield f"distributed.worker.memory.{name}", f"{value!r} is no share; write one as in 0.7, or false for never"
+    for first, then in pairwise(shares):
+        if shares[first] > shares[then]:
+            message = f"{first} ({shares[first]:g}) comes after {then} ({shares[then]:g}), so it never acts"
+            yield f"distributed.worker.memory.{first}", message
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from mayfly import checks, yamlfile
 from mayfly.checks import Finding
 from mayfly.errors import SpecError
-from mayfly.project import JOB_FILE, TARGETS_FILE, Project
+from mayfly.project import JOB_FILE, PROFILES_FILE, TARGETS_FILE, Project
 from mayfly.schemas import schemas
 from mayfly.spec import JobSpec
 
@@ -48,7 +48,13 @@ def check_project(project: Project, *, names: Sequence[str] = ()) -> list[Findin
                 findings.append(_finding(error))
     else:
         jobs, errors = project.jobs()
-        findings += [*map(_finding, errors), *_folders(project), *_schemas(project), *_targets(project)]
+        findings += [
+            *map(_finding, errors),
+            *_folders(project),
+            *_schemas(project),
+            *_targets(project),
+            *_profiles(project),
+        ]
     for job in jobs.values():
         findings += check_job(job, home=project.home)
     return sorted(findings, key=lambda finding: (finding.file, finding.line or 0))
@@ -93,6 +99,8 @@ def _yaml(job: JobSpec, *, file: str) -> Iterator[Finding]:
     for index, severity, message in checks.templates(job.args, known=known):
         yield finding(severity, ("args", index), message)
     for key, message in checks.dask_settings(job.cluster.dask, known=_dask_defaults()):
+        yield finding("warning", ("cluster", "dask", *key.split(".")), message)
+    for key, message in checks.thresholds(job.cluster.dask):
         yield finding("warning", ("cluster", "dask", *key.split(".")), message)
     for name, message in checks.secrets(job.env):
         yield finding("warning", ("env", name), message)
@@ -217,6 +225,27 @@ def _targets(project: Project) -> Iterator[Finding]:
             yield Finding(
                 severity="warning", file=TARGETS_FILE, line=line, key=f"targets.{target.name}.{key}", message=message
             )
+
+
+# ---------------------------------------------------------------- profiles
+
+
+def _profiles(project: Project) -> Iterator[Finding]:
+    try:
+        profiles = project.profiles()
+    except SpecError:
+        return  # told by whoever lists the jobs
+    path = project.home / PROFILES_FILE
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    for name, profile in profiles.items():
+        found = [
+            *checks.dask_settings(profile.dask, known=_dask_defaults()),
+            *checks.thresholds(profile.dask),
+        ]
+        for key, message in found:
+            place = ("profiles", name, "dask", *key.split("."))
+            line = yamlfile.line_of(text, place)
+            yield Finding(severity="warning", file=PROFILES_FILE, line=line, key=".".join(place), message=message)
 
 
 # ---------------------------------------------------------------- JSON schemas

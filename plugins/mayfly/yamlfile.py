@@ -122,11 +122,14 @@ def line_of(text: str, place: Sequence[str | int]) -> int | None:
     except yaml.YAMLError:
         return None
     line = None if node is None else node.start_mark.line + 1
+    dotted = ""  # Dask's settings may be written as one key
     for part in place:
         if isinstance(node, yaml.MappingNode):
-            pair = next(((key, value) for key, value in node.value if key.value == part), None)
+            dotted = f"{dotted}.{part}" if dotted else str(part)
+            pair = next(((key, value) for key, value in node.value if key.value in (part, dotted)), None)
             if pair is None:
                 continue
+            dotted = ""
             line, node = pair[0].start_mark.line + 1, pair[1]
         elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
             node = node.value[part]

@@ -327,6 +327,44 @@ def test_targets_that_will_go_wrong(project: Project, text: str, line: int, key:
     assert part in finding.message
 
 
+@pytest.mark.parametrize(
+    ("dask", "line", "key", "part"),
+    [
+        ("distributed.worker.memory.spil: 0.7", 4, "distributed.worker.memory.spil", "did you mean"),
+        ("distributed.worker.memory.spill: 70", 4, "distributed.worker.memory.spill", "70 is no share"),
+        ("distributed.worker.memory: {target: 0.9, spill: 0.8}", 4, "distributed.worker.memory.target", "never acts"),
+        ("distributed.worker.memory.pause: '80%'", 4, "distributed.worker.memory.pause", "'80%' is no share"),
+    ],
+)
+def test_settings_of_profiles_and_jobs_that_will_go_wrong(
+    project: Project, dask: str, line: int, key: str, part: str
+) -> None:
+    (project.home / "config" / "profiles.yaml").write_text(f"profiles:\n  etl:\n    dask:\n      {dask}\n")
+    write(project.home, "job.yaml", "owner: a\n")
+    finding = only(project)
+    assert (finding.severity, finding.file, finding.line) == ("warning", "config/profiles.yaml", line)
+    assert finding.key == f"profiles.etl.dask.{key}"
+    assert part in finding.message
+    (project.home / "config" / "profiles.yaml").unlink()
+    write(project.home, "job.yaml", f"owner: a\ncluster:\n  dask:\n    {dask}\n")
+    finding = only(project)
+    assert (finding.line, finding.key) == (line, f"cluster.dask.{key}")
+
+
+def test_thresholds_that_are_right_or_off(project: Project) -> None:
+    write(
+        project.home,
+        "job.yaml",
+        "cluster: {dask: {distributed.worker.memory: {target: false, spill: 0.9, pause: 0.9, terminate: 1}}}\n",
+    )
+    assert check_project(project) == []
+
+
+def test_a_wrong_profiles_file_is_told_once(project: Project) -> None:
+    (project.home / "config" / "profiles.yaml").write_text("profiles: {etl: {wrkers: 1}}\n")
+    assert only(project).severity == "error"
+
+
 def test_a_wrong_targets_file_is_told_once(project: Project) -> None:
     (project.home / "config" / "targets.yaml").write_text("targets: {local: {backend: locl}}\n")
     assert only(project).severity == "error"

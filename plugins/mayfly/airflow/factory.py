@@ -136,7 +136,7 @@ def _doc(job: JobSpec) -> str:
     size = f"{job.cluster.worker.cores} cores / {job.cluster.worker.memory / 1e9:.3g} GB"
     facts = {
         "script": f"`jobs/{job.name}/{job.script}`",
-        "cluster": f"{count} workers x {size}",
+        "cluster": f"{count} workers x {size}" + (f", profile `{job.cluster.profile}`" if job.cluster.profile else ""),
         "targets": ", ".join(f"`{name}`" for name in job.targets),
         "limits": f"run {_duration(job.timeout)}, start {_duration(job.start_timeout)}, {job.retries} retries",
         **{f"input {name}": f"`{place}`" for name, place in job.inputs.items()},
