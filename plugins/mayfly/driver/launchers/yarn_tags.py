@@ -13,8 +13,13 @@ def tag_of(cluster: str) -> str:
 
 def tags(*, cluster: str, job: str, attempt: int, owner: str) -> frozenset[str]:
     """Of one attempt. The owner's nonce is the run's proof of being ours, as the label of a cluster is."""
-    rest = ("mayfly", f"mayfly-job-{job}", f"mayfly-attempt-{attempt}", f"mayfly-owner-{owner}")
-    return frozenset({tag_of(cluster), *map(_tag, rest)})
+    rest = ("mayfly", f"mayfly-job-{job}", f"mayfly-attempt-{attempt}")
+    return frozenset({tag_of(cluster), owner_tag(owner), *map(_tag, rest)})
+
+
+def owner_tag(owner: str) -> str:
+    """Who may end it."""
+    return _tag(f"mayfly-owner-{owner}")
 
 
 def _tag(text: str) -> str:
