@@ -34,6 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "args": [*AWKWARD, "{{ run_date }}", "{{ job }} {{ target }} {{ params.n }}", "{{ outputs.here }}"],
                 "params": {"n": {"type": "integer", "default": 7}},
                 "outputs": {"here": "data/echo"},
+                "targets": ["local", "second"],
                 "cluster": {"workers": 1, "worker": {"memory": "512 MB"}},
             }
         )
@@ -42,6 +43,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "import json, pathlib, sys\npathlib.Path(sys.argv[-1], 'args.json').write_text(json.dumps(sys.argv[1:]))\n"
     )
     (folder / "config").mkdir()
+    (folder / "config" / "targets.yaml").write_text(
+        json.dumps({"targets": {"local": {"backend": "local"}, "second": {"backend": "local", "prefix": "second"}}})
+    )
     os.symlink(ROOT / "plugins", folder / "plugins")
     return folder
 
@@ -98,6 +102,20 @@ def test_arguments_arrive_unchanged(home: Path) -> None:
     assert arrived[len(AWKWARD) :] == ["2026-03-04", "echo local 7", str(home / "data" / "echo")]
     assert not list(home.rglob("pwned"))
     assert "no task" in done.stdout.lower() or "cluster" in done.stdout
+
+
+def test_a_run_chooses_its_target(home: Path) -> None:
+    (home / "data" / "echo").mkdir(parents=True, exist_ok=True)
+    done = dags_test(home, "echo", "2026-03-05", "-c", '{"target": "second", "n": 8}')
+    assert done.returncode == 0, done.stdout + done.stderr
+    arrived = json.loads((home / "data" / "echo" / "args.json").read_text())
+    assert arrived[len(AWKWARD) : len(AWKWARD) + 2] == ["2026-03-05", "echo second 8"]
+    before = runs(home, "echo")
+    assert [receipt is not None for plan, receipt in before if plan.target.name == "second"] == [True]
+    done = dags_test(home, "echo", "2026-03-06", "-c", '{"target": "third"}')
+    assert done.returncode != 0
+    assert "third" in done.stdout + done.stderr
+    assert len(runs(home, "echo")) == len(before), "nothing was made"
 
 
 def test_a_failed_run_has_exit_code_1(home: Path) -> None:
