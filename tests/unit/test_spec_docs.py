@@ -13,6 +13,7 @@ from mayfly.project import Project
 from mayfly.schemas import json_schema
 from mayfly.spec import JobFile
 from mayfly.targetspec import TargetFile, TimingSpec
+from mayfly.units import parse_duration
 from mayfly.yarnspec import TargetYarn
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -46,6 +47,23 @@ def test_every_key_of_a_job_is_explained() -> None:
             assert documented[key] == f"`{default}`", key
 
 
+def test_the_profiles_are_as_the_page_says() -> None:
+    documented = re.findall(
+        r"^\| `([a-z-]+)` \|[^|]*\| ([^|]*) \| ([^|]*) \| ([^|]*) \| ([^|]*) \|$",
+        (DOCS / "yarn.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    expected = []
+    for name, profile in Project(DOCS.parent).profiles().items():
+        settings: Any = profile.dask["distributed"]
+        adaptive = settings["adaptive"]
+        idle = adaptive["wait-count"] * parse_duration(adaptive["interval"])
+        size = f"{profile.worker.cores} cores / {(profile.worker.memory or 0) / 1e9:g} GB"
+        start = profile.start_timeout or 0
+        expected.append((name, str(profile.workers), size, f"{idle / 60:g} min", f"{start / 60:g} min"))
+    assert documented == expected
+
+
 def test_no_key_is_explained_that_does_not_exist() -> None:
     text = (DOCS / "jobs.md").read_text(encoding="utf-8")
     table = text.split("## job.yaml")[1].split("**Names.**")[0]
@@ -59,7 +77,7 @@ def test_every_key_of_a_target_is_explained(model: Any) -> None:
     assert set(model.model_fields) <= set(rows("targets.md"))
 
 
-@pytest.mark.parametrize("page", ["jobs.md", "targets.md"])
+@pytest.mark.parametrize("page", ["jobs.md", "targets.md", "yarn.md"])
 def test_examples_on_the_pages_are_right(page: str, tmp_path: Path) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
