@@ -214,7 +214,8 @@ class Hadoop:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         with _OPENER.open(urllib.request.Request(url, data, headers, method=method), timeout=10) as answer:
-            return json.load(answer)
+            text = answer.read()
+        return json.loads(text) if text else None
 
     def apps(self, **query: str) -> list[dict[str, Any]]:
         """Applications, newest first; e.g. apps(states="RUNNING", applicationTags="x")."""

@@ -185,6 +185,8 @@ def _node(s: Settings, folder: Path, node: int) -> Iterator[tuple[str, str]]:
     yield "yarn.nodemanager.address", s.at("nm", node)
     yield "yarn.nodemanager.localizer.address", s.at("nm.localizer", node)
     yield "yarn.nodemanager.webapp.address", s.at("nm.web", node)
+    # A ResourceManager that restarts sees its nodes in a second, not in 30; clients keep Hadoop's own intervals.
+    yield "yarn.nodemanager.resourcemanager.connect.retry-interval.ms", "1000"
     yield "yarn.nodemanager.local-dirs", f"{folder}/node{node}/local"
     yield "yarn.nodemanager.log-dirs", f"{folder}/node{node}/logs"
 
