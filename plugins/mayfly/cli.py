@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -103,7 +104,49 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--dry-run", action="store_true", help="only say what would be ended; exit code 3 if there is something"
     )
+
+    _env_parser(commands.add_parser("env", help="lock, pack, list and remove job environments", allow_abbrev=False))
     return main_parser
+
+
+def _env_parser(main_parser: argparse.ArgumentParser) -> None:
+    main_parser.description = (
+        "Job environments: a Python interpreter with a job's packages in one archive, for targets whose nodes have "
+        "none. docs/environments.md tells all of it."
+    )
+    commands = main_parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, what: str, function: object, *, target: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        sub.set_defaults(command=function)
+        if target:
+            sub.add_argument("--target", metavar="NAME", help=target)
+        return sub
+
+    sub = command(
+        "build",
+        "lock requirements.txt with hashes (requirements.lock, to be committed), and pack it",
+        env_build,
+        target="where it is to run; by default every target that needs an environment",
+    )
+    sub.add_argument("job", metavar="JOB", nargs="?", help="for this job; by default for all")
+    sub.add_argument("--upgrade", action="store_true", help="lock the newest versions that fit, not the locked ones")
+    sub.add_argument("--python", metavar="3.N", type=_python, help="by default the lock's, else the one that runs this")
+    sub.add_argument(
+        "--interpreter",
+        choices=("auto", "uv", "copy"),
+        default="auto",
+        help="uv: download one made to be moved; copy: this machine's own; auto: the latter where the former fails",
+    )
+    sub.add_argument("--upload", action="store_true", help="put it into the target's staging store now, too")
+    command("ls", "list environments: what they hold, which jobs use them, where they are", env_ls)
+    sub = command(
+        "rm",
+        "remove an archive that was built here",
+        env_rm,
+        target="remove it from this target's staging store instead",
+    )
+    sub.add_argument("key", metavar="KEY", help="an environment's key, or the beginning of one")
 
 
 # ---------------------------------------------------------------- jobs
@@ -119,16 +162,15 @@ def new(options: argparse.Namespace) -> int:
 
 def plan(options: argparse.Namespace) -> int:
     from mayfly.arguments import parse_params, render_args
-    from mayfly.plan import describe
     from mayfly.runner import preview
 
     project = _project()
     job = project.job(options.job)
     target = project.frozen_target(options.target or job.target)
     params = parse_params(job, options.param)
-    planned = preview(job=job, target=target, home=project.home)
+    planned, lines = preview(job=job, target=target, home=project.home)
     args = render_args(job, plan=planned, params=params, run_date=options.run_date or _today())
-    print("\n".join(describe(planned)))
+    print("\n".join(lines))
     print(f"script    {job.script}", *(repr(arg) for arg in args))
     print("(a preview: nothing was made; the digits of the name change from run to run)")
     return 0
@@ -201,6 +243,35 @@ def reap(options: argparse.Namespace) -> int:
     return reap_targets(_project(), options.target, dry_run=options.dry_run)
 
 
+# ---------------------------------------------------------------- environments
+
+
+def env_build(options: argparse.Namespace) -> int:
+    from mayfly.environments.commands import build_environments
+
+    return build_environments(
+        _project(),
+        options.job,
+        options.target,
+        python=options.python,
+        interpreter=options.interpreter,
+        upgrade=options.upgrade,
+        send=options.upload,
+    )
+
+
+def env_ls(_: argparse.Namespace) -> int:
+    from mayfly.environments.commands import list_environments
+
+    return list_environments(_project())
+
+
+def env_rm(options: argparse.Namespace) -> int:
+    from mayfly.environments.commands import remove_environment
+
+    return remove_environment(_project(), options.key, options.target)
+
+
 # ---------------------------------------------------------------- small things
 
 
@@ -215,6 +286,12 @@ def _day(text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no day; write it as 2026-01-31") from None
+
+
+def _python(text: str) -> str:
+    if not re.fullmatch(r"3\.\d{1,2}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no Python; write it as 3.11")
+    return text
 
 
 def _today() -> str:

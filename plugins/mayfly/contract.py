@@ -83,7 +83,7 @@ class Environment:
     """A packed Python environment in the staging store: a whole interpreter with the job's packages."""
 
     path: str
-    """Below staging: `envs/<key>.tar.gz`; the key is a hash of lock, platform and Python."""
+    """Below staging: `envs/<key>-<8 digits of sha256>.tar.gz`; the key is a hash of lock, platform and Python."""
     sha256: str
     """Of the archive, in hex: whoever unpacks it checks."""
     bytes: int

@@ -10,6 +10,7 @@ from pathlib import Path
 from mayfly.backends.base import open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
+from mayfly.environments.staging import look, upload
 from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
 from mayfly.plan import describe, make_plan
@@ -39,6 +40,8 @@ def plan_step(
     if not isinstance(store, FileStore):
         require_create_if_absent(store)
     code = upload_bundle(store, job.folder)
+    staged = look(job=job.name, target=target, home=home, store=store)
+    environment, packages = upload(staged, store=store) if staged else (None, "")
 
     def draft(generation: int) -> Plan:
         return make_plan(
@@ -54,6 +57,7 @@ def plan_step(
             jobs=jobs,
             attempts=attempts,
             max_age=max_age,
+            environment=environment,
         )
 
     for generation in count(1):
@@ -69,7 +73,8 @@ def plan_step(
         )
         if move is PlanMove.ADOPT:
             adopted = () if plan.owner == new.owner else ("adopted this run's open generation",)
-            lines = (*describe(plan), *adopted, f"run directory {rundir.url}")
+            said = (packages,) if packages else ()
+            lines = (*describe(plan), *said, *adopted, f"run directory {rundir.url}")
             return Poll(done=True, lines=lines, result=Handle(name=plan.name, target=plan.target))
         if move is PlanMove.END:
             ending = Run(plan=plan, store=store, backend=open_backend(plan.target)).delete(by, reason="planned anew")

@@ -18,15 +18,17 @@ from mayfly.arguments import parse_params, render_args
 from mayfly.backends.base import open_backend
 from mayfly.bundle import make_bundle
 from mayfly.contract import FrozenTarget, Plan
+from mayfly.environments.staging import look
 from mayfly.errors import DeadlinePassed, InputError, JobFailed, MayflyError, NotProven
 from mayfly.identity import cli_identity, require_state_folder
 from mayfly.interrupts import Abandoned, Interrupted, Interrupts
 from mayfly.lifecycle import JobRequest, Run
-from mayfly.plan import make_plan
+from mayfly.plan import describe, make_plan
 from mayfly.planning import plan_step
 from mayfly.poke import Poll
 from mayfly.project import Project
 from mayfly.spec import JobSpec
+from mayfly.stores import open_store
 from mayfly.terminal import Terminal
 
 JOB_KEY = "run_job"
@@ -184,9 +186,11 @@ class JobRun:
             time.sleep(pause)
 
 
-def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> Plan:
-    """What `JobRun` would plan, for people to look at: nothing is written, the run id is a placeholder."""
-    return make_plan(
+def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> tuple[Plan, tuple[str, ...]]:
+    """What `JobRun` would plan, and in lines for people: nothing is written, the run id is a placeholder."""
+    store = open_store(target.staging)
+    staged = look(job=job.name, target=target, home=home, store=store)
+    plan = make_plan(
         job=job,
         target=target,
         identity=cli_identity(dag_id=job.name, run_id="preview"),
@@ -197,4 +201,6 @@ def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> Plan:
         now=time.time(),
         owner="preview",
         attempts=1 + job.retries,
+        environment=staged.environment if staged else None,
     )
+    return plan, (*describe(plan), *((staged.line(store.url),) if staged else ()))

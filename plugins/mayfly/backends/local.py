@@ -28,10 +28,11 @@ from pathlib import Path
 import psutil
 
 from mayfly.backends.base import Capacity, ClusterView, JobView
+from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.contract import FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
-from mayfly.rundir import open_store
 from mayfly.states import LOCAL, ClusterState, JobState
+from mayfly.stores import open_store
 
 _END_SECONDS = 20.0
 _TOMBSTONE_DAYS = 60.0
@@ -122,9 +123,9 @@ class LocalBackend:
             scratch = self._scratch(order)
             if self._driver(order) is not None:
                 return
-            code = self._unpack(order)
+            code, interpreter = self._unpack(order), self._interpreter(order)
             scratch.mkdir(parents=True, exist_ok=True)
-            driver = self._spawn(order, rundir=rundir, code=code, scratch=scratch)
+            driver = self._spawn(order, rundir=rundir, code=code, scratch=scratch, interpreter=interpreter)
             _write(scratch / "driver.json", encode(driver))
 
     def poll(self, order: JobOrder) -> JobView:
@@ -245,26 +246,29 @@ class LocalBackend:
 
     def _unpack(self, order: JobOrder) -> Path:
         """The code archive of this order as a folder; whole or not at all."""
-        final = self._folder(order.cluster) / "code" / Path(order.code).stem
-        if final.is_dir():
-            return final
-        data = open_store(self.target.staging).get(order.code)
-        if data is None:
-            raise BackendError(
-                f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew"
-            )
-        beside = final.with_name(f".new-{os.getpid()}-{time.monotonic_ns()}")
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            archive.extractall(beside)
-        try:
-            beside.rename(final)
-        except OSError:
-            shutil.rmtree(beside, ignore_errors=True)
-            if not final.is_dir():
-                raise
-        return final
 
-    def _spawn(self, order: JobOrder, *, rundir: str, code: Path, scratch: Path) -> DriverProcess:
+        def fill(folder: Path) -> None:
+            data = open_store(self.target.staging).get(order.code)
+            if data is None:
+                raise BackendError(
+                    f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew"
+                )
+            with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                archive.extractall(folder)
+
+        return whole_folder(self._folder(order.cluster) / "code" / Path(order.code).stem, fill)
+
+    def _interpreter(self, order: JobOrder) -> Path | None:
+        """Of the job's environment, unpacked once a machine; None when the job has none."""
+        if order.environment is None:
+            return None
+        store = open_store(self.target.staging)
+        folder = unpacked_environment(order.environment, store=store, root=self.root.with_name("envs"))
+        return folder / "bin" / "python3"
+
+    def _spawn(
+        self, order: JobOrder, *, rundir: str, code: Path, scratch: Path, interpreter: Path | None
+    ) -> DriverProcess:
         """Start the driver as a child of init and the leader of nothing we hold: it survives whoever asked for it."""
         # A job has no business with the orchestrator's configuration, which holds its secrets.
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "_AIRFLOW"))}
@@ -276,7 +280,13 @@ class LocalBackend:
             "MAYFLY_OWNER": order.owner,
             "MAYFLY_PROCESSES_FILE": str(scratch / "processes.json"),
         }
-        command = [self.target.python or sys.executable, "-m", "mayfly.driver", rundir, order.job, str(order.attempt)]
+        if interpreter is not None:
+            # Nothing of this machine's Python may get in, and what the script starts as `python` is this one.
+            environment.pop("PYTHONHOME", None)
+            environment["PYTHONNOUSERSITE"] = "1"
+            environment["PATH"] = f"{interpreter.parent}{os.pathsep}{environment.get('PATH', os.defpath)}"
+        python = str(interpreter or self.target.python or sys.executable)
+        command = [python, "-m", "mayfly.driver", rundir, order.job, str(order.attempt)]
         with (scratch / "driver.out").open("ab") as out:
             # The shell ends at once, so that the driver is nobody's child: no task process can take it down or has to
             # reap it. Arguments are passed, never pasted.
