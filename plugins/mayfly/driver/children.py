@@ -24,6 +24,9 @@ from mayfly.driver.loop import Lines, Loop
 LONGEST_SOCKET_PATH = 100
 """Bytes; the kernel allows 108."""
 
+HOST = "from mayfly.driver.host import main; main()"
+"""Not `-m`: Python would import the module in every worker anew, as the main module of whoever started it."""
+
 
 class Children:
     """Starts host and script, each in a session of its own. `answers` holds the host's last message per event."""
@@ -77,7 +80,7 @@ class Children:
         ours, theirs = socket.socketpair()
         with theirs:
             self.host = subprocess.Popen(
-                [sys.executable, "-m", "mayfly.driver.host", str(settings), str(theirs.fileno())],
+                [sys.executable, "-c", HOST, str(settings), str(theirs.fileno())],
                 cwd=job,
                 env=self._base | {"MAYFLY_WORKER_FILE": str(worker_file), "MAYFLY_SUPERVISOR": str(os.getpid())},
                 stdin=subprocess.DEVNULL,
