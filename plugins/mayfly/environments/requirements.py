@@ -83,10 +83,14 @@ def parse_lines(text: str, *, shown: str) -> tuple[list[Line], list[tuple[str, s
     """
     lines: list[Line] = []
     included: list[tuple[str, str]] = []
-    joined = text.replace("\\\n", " ")
-    for number, raw in enumerate(joined.splitlines(), 1):
-        line = re.sub(r"(^|\s)#.*$", "", raw).strip()
-        where = f"{shown}:{number}"
+    whole, begin = "", 1
+    for number, raw in enumerate(text.splitlines(), 1):
+        whole, begin = (f"{whole} {raw}", begin) if whole else (raw, number)
+        if raw.endswith("\\"):
+            whole = whole[:-1]
+            continue
+        line, whole = re.sub(r"(^|\s)#.*$", "", whole).strip(), ""
+        where = f"{shown}:{begin}"
         if not line:
             continue
         option = re.fullmatch(r"(-r|--requirement|-c|--constraint)[ =]*(\S+)", line)
