@@ -9,34 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from mayfly.driver.launchers.yarn_queues import Container, Life, Node
+from mayfly.driver.launchers.yarn_exits import Cause
+from mayfly.driver.launchers.yarn_facts import Container, Life, Node
 
 UNEXPLAINED_DEATHS = 3
 """Of workers, with the same task running: then the task fails."""
 
 DASK_SETTINGS = {"distributed.scheduler.allowed-failures": 1_000_000}
 """To be set in the host before the scheduler is made: Dask's own count shall not decide, ours does."""
-
-
-class Cause(StrEnum):
-    PREEMPTED = "preempted"
-    NODE_LOST = "its node was lost"
-    DECOMMISSIONED = "its node was decommissioned"
-    DISKS = "its node's disks failed"
-    MASTER_DIED = "the application master died"
-    ENDED_BY_US = "we ended it"
-    MEMORY = "killed for its memory"
-    KILLED = "killed by a signal"
-    EXITED = "ended by itself"
-    UNKNOWN = "not known"
-
-    @property
-    def explained(self) -> bool:
-        """By YARN: no fault of the job."""
-        return self not in (Cause.MEMORY, Cause.KILLED, Cause.EXITED, Cause.UNKNOWN)
 
 
 @dataclass(frozen=True, kw_only=True)

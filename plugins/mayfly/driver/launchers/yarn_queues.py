@@ -1,163 +1,394 @@
-"""What YARN's ResourceManager says of queues, nodes and applications, as typed facts, and what follows from it. Pure.
+"""Queues, and what fits into them: from the ResourceManager's answers to a decision. Pure.
 
 The Capacity and the Fair scheduler describe queues in shapes of their own; another scheduler describes none, and then
-nothing is known of limits. Sizes are bytes (YARN counts in MiB), times are POSIX seconds, durations seconds.
+only nodes are compared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import StrEnum
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from mayfly.driver.launchers.yarn_facts import (
+    MIB,
+    NOTHING,
+    Application,
+    Container,
+    Life,
+    Node,
+    NodeState,
+    Size,
+    containers_of,
+    items,
+    size_of,
+)
+from mayfly.errors import YarnRefused, YarnUnavailable
+from mayfly.units import format_size
 
-@dataclass(frozen=True, kw_only=True)
-class Size:
-    """Of a container, a node or a limit."""
+__all__ = ["Application", "Container", "Life", "Node", "NodeState", "Queue", "Queues", "Size", "containers_of"]
 
-    memory: int
-    cores: int
-
-
-class NodeState(StrEnum):
-    """YARN's own states of a node, https://hadoop.apache.org/docs/stable/api/org/apache/hadoop/yarn/api/records/NodeState.html"""
-
-    NEW = "NEW"
-    RUNNING = "RUNNING"
-    UNHEALTHY = "UNHEALTHY"
-    DECOMMISSIONING = "DECOMMISSIONING"
-    DECOMMISSIONED = "DECOMMISSIONED"
-    LOST = "LOST"
-    REBOOTED = "REBOOTED"
-    SHUTDOWN = "SHUTDOWN"
-    UNKNOWN = "UNKNOWN"
-    """A state that this Mayfly does not know."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Node:
-    """A NodeManager. `id` is host:port, as in container reports; `http` the address of its page, host:port."""
-
-    id: str
-    host: str
-    http: str
-    state: NodeState
-    total: Size
-    used: Size
-    containers: int
-    labels: tuple[str, ...] = ()
-    health: str = ""
+SETTINGS = (
+    "yarn.acl.enable",
+    "yarn.admin.acl",
+    "yarn.scheduler.minimum-allocation-mb",
+    "yarn.scheduler.increment-allocation-mb",
+    "yarn.resource-types.memory-mb.increment-allocation",
+)
+"""Of the ResourceManager, which change what its answer about queues means."""
+_FAIR_STEP_MIB = 1024
+"""FairScheduler's own default of `yarn.resource-types.memory-mb.increment-allocation`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queue:
-    """A leaf queue. `path` is its full name ("root.batch"), `name` what a user writes ("batch").
+    """A leaf queue. `path` is its full name ("root.batch"), `name` the last part, which users write.
 
-    `maximum` and `used` are shares of the whole cluster (0..1), None = not told. `largest` is the queue's own maximum
-    of one container."""
+    Shares are of the whole cluster (0..1), None = not told. `allowed` are the access lists ("users groups") of the
+    queue and those above it for submitting, None = not told."""
 
     name: str
     path: str
-    running: bool = True
+    state: str = "RUNNING"
+    share: float | None = None
     maximum: float | None = None
     maximum_size: Size | None = None
-    used: float | None = None
-    used_size: Size | None = None
-    user_limit: float | None = None
-    """Share of the queue that one user may have (0..1); None = all, or not told."""
-    user_limit_size: Size | None = None
-    am_limit: Size | None = None
+    used: Size = NOTHING
+    user_limits: Mapping[str, Size] | None = None
+    """What each user with applications may have, where the scheduler tells."""
+    user_used: Mapping[str, Size] | None = None
+    lone_user_limit: Size | None = None
+    """What one user may have while no other is there."""
     largest: Size | None = None
     labels: tuple[str, ...] = ()
     """Node labels that the queue may use; "*" = all."""
     default_label: str = ""
+    allowed: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Queues:
-    """What the scheduler tells. `kind`: "capacity", "fair", or the scheduler's own name when it has no queues."""
+    """What the scheduler tells. `kind`: "capacity", "fair", or what another scheduler calls itself."""
 
     kind: str
     leaves: tuple[Queue, ...] = ()
-    default: str = "default"
-    step: Size | None = None
-    """A container is rounded up to multiples of this; None = not told."""
+    parents: tuple[str, ...] = ()
+    """Paths of queues that hold queues."""
+    creating: tuple[str, ...] = ()
+    """Paths of parents below which any name becomes a queue."""
+    step: int = 0
+    """Bytes; a container's memory is rounded up to a multiple. 0 = not told."""
     largest: Size | None = None
+    acl: bool = True
+    """Whether access lists hold."""
+    admins: str = ""
 
     def find(self, name: str) -> Queue | None:
         """By full or last name; None when there is none, or when the last name stands for several."""
-        raise NotImplementedError
+        exact = [queue for queue in self.leaves if name in (queue.path, queue.path.removeprefix("root."))]
+        last = [queue for queue in self.leaves if queue.name == name]
+        return exact[0] if exact else last[0] if len(last) == 1 else None
+
+    def names(self, leaves: Iterable[Queue] | None = None) -> str:
+        """For people, shortest names that are unique."""
+        chosen = sorted(self.leaves if leaves is None else leaves, key=lambda queue: queue.path)
+        return ", ".join(q.name if self.find(q.name) is q else q.path for q in chosen) or "none"
+
+    def charged(self, size: Size) -> Size:
+        """What YARN gives to who asks for this."""
+        if self.step <= 0:
+            return size
+        return replace(size, memory=-(-size.memory // self.step) * self.step)
 
 
-class Life(StrEnum):
-    """Where an application is. UNKNOWN = the ResourceManager did not answer, or does not (or not yet) know it: never
-    a proof of an end."""
+# ---------------------------------------------------------------- reading
 
-    WAITING = "waiting"
-    """Not yet running: NEW, NEW_SAVING, SUBMITTED, ACCEPTED."""
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    KILLED = "killed"
-    UNKNOWN = "unknown"
 
-    @property
-    def ended(self) -> bool:
-        return self in (Life.SUCCEEDED, Life.FAILED, Life.KILLED)
+def read_queues(answer: Mapping[str, Any]) -> Queues:
+    """The answer of `/ws/v1/cluster/scheduler`."""
+    info = answer.get("scheduler", {}).get("schedulerInfo", {})
+    kind = str(info.get("type", ""))
+    if kind == "capacityScheduler":
+        return _capacity(info)
+    if kind == "fairScheduler":
+        return _fair(info.get("rootQueue", {}))
+    return Queues(kind=kind.removesuffix("Scheduler") or "unknown")
+
+
+def with_settings(queues: Queues, settings: Mapping[str, str | None]) -> Queues:
+    """What the ResourceManager's `SETTINGS` say of these queues; None = not told."""
+    step = queues.step
+    if queues.kind == "capacity":
+        step = _mib(settings.get("yarn.scheduler.minimum-allocation-mb")) or step
+    elif queues.kind == "fair":
+        step = (
+            _mib(settings.get("yarn.resource-types.memory-mb.increment-allocation"))
+            or _mib(settings.get("yarn.scheduler.increment-allocation-mb"))
+            or step
+        )
+    acl = settings.get("yarn.acl.enable") == "true"
+    return replace(queues, step=step, acl=acl, admins=settings.get("yarn.admin.acl") or "")
+
+
+def _mib(text: str | None) -> int:
+    """ "1024", "1024Mi", "1Gi" in bytes; 0 when it is neither."""
+    match = re.fullmatch(r"\s*(\d+)\s*(Mi|Gi|M|G|m|g)?\s*", text or "")
+    return 0 if match is None else int(match[1]) * MIB * (1024 if (match[2] or "M")[0] in "Gg" else 1)
+
+
+def _capacity(root: Mapping[str, Any]) -> Queues:
+    leaves, parents, creating = [], [], []
+    for told, above in _walk(root, ("queues", "queue")):
+        path = str(told.get("queuePath") or ".".join([*(str(q.get("queueName")) for q in above), _name(told)]))
+        if items(told, "queues", "queue") or told is root or told.get("queueType") == "parent":
+            parents.append(path)
+            if told.get("autoCreateChildQueueEnabled") is True or told.get("autoCreationEligibility") in (
+                "legacy",
+                "flexible",
+            ):
+                creating.append(path)
+        else:
+            leaves.append(_capacity_leaf(told, path, above))
+    return Queues(
+        kind="capacity",
+        leaves=tuple(leaves),
+        parents=tuple(parents),
+        creating=tuple(creating),
+        largest=size_of(root.get("maximumAllocation")),
+    )
+
+
+def _capacity_leaf(told: Mapping[str, Any], path: str, above: tuple[Mapping[str, Any], ...]) -> Queue:
+    lists = [
+        str(acl.get("accessControlList", ""))
+        for queue in (*above, told)
+        for acl in items(queue, "queueAcls", "queueAcl")
+        if acl.get("accessType") in ("SUBMIT_APP", "SUBMIT_APPLICATIONS", "ADMINISTER_QUEUE")
+    ]
+    effective = size_of(told.get("minEffectiveCapacity"))
+    maximum = size_of(told.get("maxEffectiveCapacity"))
+    factor = told.get("userLimitFactor")
+    lone = None
+    if effective and isinstance(factor, (int, float)) and factor > 0:
+        lone = Size(memory=int(effective.memory * factor), cores=int(effective.cores * factor))
+        if maximum:
+            lone = Size(memory=min(lone.memory, maximum.memory), cores=min(lone.cores, maximum.cores))
+    users = items(told, "users", "user")
+    return Queue(
+        name=path.rpartition(".")[2],
+        path=path,
+        state=str(told.get("state", "RUNNING")),
+        share=_share(told.get("absoluteCapacity")),
+        maximum=_share(told.get("absoluteMaxCapacity")),
+        maximum_size=maximum,
+        used=size_of(told.get("resourcesUsed")) or NOTHING,
+        user_limits=_by_user(users, "userResourceLimit"),
+        user_used=_by_user(users, "resourcesUsed"),
+        lone_user_limit=lone,
+        largest=size_of(told.get("maximumAllocation")),
+        labels=tuple(str(label) for label in told.get("nodeLabels") or ()),
+        default_label=str(told.get("defaultNodeLabelExpression") or ""),
+        allowed=tuple(lists) if lists else None,
+    )
+
+
+def _by_user(users: list[Mapping[str, Any]], key: str) -> dict[str, Size]:
+    return {str(user.get("username")): size for user in users if (size := size_of(user.get(key)))}
+
+
+def _fair(root: Mapping[str, Any]) -> Queues:
+    leaves, parents = [], []
+    for told, _ in _walk(root, ("childQueues", "queue")):
+        path = _name(told)
+        if items(told, "childQueues", "queue") or told.get("type") != "fairSchedulerLeafQueueInfo":
+            parents.append(path)
+            continue
+        cluster, maximum = size_of(told.get("clusterResources")), size_of(told.get("maxResources"))
+        leaves.append(
+            Queue(
+                name=path.rpartition(".")[2],
+                path=path,
+                share=_ratio(size_of(told.get("steadyFairResources")), cluster),
+                maximum=_ratio(maximum, cluster),
+                maximum_size=maximum,
+                used=size_of(told.get("usedResources")) or NOTHING,
+                largest=size_of(told.get("maxContainerAllocation")),
+                labels=("*",),
+            )
+        )
+    return Queues(
+        kind="fair",
+        leaves=tuple(leaves),
+        parents=tuple(parents),
+        step=_FAIR_STEP_MIB * MIB,
+        largest=size_of(root.get("maxContainerAllocation")),
+    )
+
+
+def _walk(
+    told: Mapping[str, Any], keys: tuple[str, str], above: tuple[Mapping[str, Any], ...] = ()
+) -> Iterator[tuple[Mapping[str, Any], tuple[Mapping[str, Any], ...]]]:
+    yield told, above
+    for child in items(told, *keys):
+        yield from _walk(child, keys, (*above, told))
+
+
+def _name(told: Mapping[str, Any]) -> str:
+    return str(told.get("queueName", ""))
+
+
+def _share(percent: Any) -> float | None:
+    return round(percent / 100, 6) if isinstance(percent, (int, float)) else None
+
+
+def _ratio(part: Size | None, whole: Size | None) -> float | None:
+    """The larger share of memory and cores: what is scarcer counts."""
+    if part is None or whole is None or whole.memory <= 0:
+        return None
+    return min(1.0, max(part.memory / whole.memory, part.cores / whole.cores if whole.cores else 0.0))
+
+
+# ---------------------------------------------------------------- deciding
 
 
 @dataclass(frozen=True, kw_only=True)
-class Application:
-    """An application as YARN describes it."""
+class Request:
+    """What shall run: one master and so many workers. No queue = YARN's own choice."""
 
-    id: str
-    life: Life
-    name: str = ""
-    user: str = ""
-    queue: str = ""
-    tags: tuple[str, ...] = ()
-    diagnostics: str = ""
-    submitted_at: float | None = None
-    launched_at: float | None = None
-    """When its application master got a container."""
-    ended_at: float | None = None
-    am_host: str = ""
-    containers: int = 0
-    allocated: Size = field(default_factory=lambda: Size(memory=0, cores=0))
-    pending: int = 0
-    """Containers asked for and not given; only as exact as YARN tells."""
-    memory_mib_seconds: int = 0
-    vcore_seconds: int = 0
-    preempted: int = 0
-    """Containers of workers (not of the master) that were taken away."""
+    queue: str | None
+    label: str | None
+    user: str
+    worker: Size
+    master: Size
+    workers: int
 
 
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """A container of an application. `id` is YARN's ("container_1700000000000_0001_01_000002"), `state` one of
-    WAITING, REQUESTED, RUNNING, SUCCEEDED, FAILED, KILLED (skein's), `message` what its end was explained with."""
-
-    id: str
-    state: str
-    node: str = ""
-    """Host name, or host:port of the node's page."""
-    started_at: float | None = None
-    ended_at: float | None = None
-    message: str = ""
-
-
-def containers_of(reported: Any) -> tuple[Container, ...]:
-    """skein's containers (`app.get_containers(services=["worker"], states=[...])`) as facts. Those without a YARN id
-    were never given and are left out."""
-    raise NotImplementedError
+def check(request: Request, *, queues: Queues, nodes: tuple[Node, ...], labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Notes on what may make it wait; YarnRefused when it can never run, YarnUnavailable while no node is there."""
+    queue = _queue(request, queues)
+    if request.label:
+        _check_label(request.label, queue, labels)
+    usable = usable_nodes(nodes, _label_of(request.label, queue))
+    if not usable:
+        where = f" with the label {request.label!r}" if request.label else ""
+        raise YarnUnavailable(f"no node{where} is running: YARN has {len(nodes)} nodes, {_states(nodes)}")
+    for what, size, key in (
+        ("a worker", request.worker, "make `cluster.worker` smaller"),
+        ("the application master", request.master, "another queue or cluster is needed"),
+    ):
+        largest, why = _largest(queues, usable, queue)
+        if not largest.holds(size):
+            raise YarnRefused(
+                f"{what} of {_size(size)} does not fit: largest container {_size(largest)} ({why}); {key}"
+            )
+    return tuple(_notes(request, queues, usable, queue))
 
 
 def largest_container(queues: Queues, nodes: tuple[Node, ...], *, queue: Queue | None, label: str | None) -> Size:
     """What fits: the smaller of what scheduler and queue allow and what the largest usable node has in total."""
-    raise NotImplementedError
+    return _largest(queues, usable_nodes(nodes, _label_of(label, queue)), queue)[0]
 
 
-def read_queues(scheduler: Mapping[str, Any]) -> Queues:
-    """The answer of `/ws/v1/cluster/scheduler`."""
-    raise NotImplementedError
+def usable_nodes(nodes: Iterable[Node], label: str) -> tuple[Node, ...]:
+    """Nodes that take containers for this label; "" = the nodes without one, or all where all have one."""
+    running = [node for node in nodes if node.state is NodeState.RUNNING]
+    chosen = [node for node in running if (label in node.labels if label else not node.labels)]
+    return tuple(chosen if chosen or label else running)
+
+
+def _label_of(label: str | None, queue: Queue | None) -> str:
+    return label or (queue.default_label if queue else "")
+
+
+def _queue(request: Request, queues: Queues) -> Queue | None:
+    """The queue as the scheduler knows it; None when there is none to look at."""
+    if not queues.leaves or not request.queue:
+        return queues.find("default")
+    name = request.queue
+    queue = queues.find(name)
+    if queue is None:
+        parent = name if name.startswith("root") else f"root.{name}"
+        if parent.rpartition(".")[0] in queues.creating:
+            return None
+        several = [leaf for leaf in queues.leaves if leaf.name == name]
+        if several:
+            raise YarnRefused(f"queue {name!r} stands for several: write one of {queues.names(several)}")
+        holder = any(path == parent or path.rpartition(".")[2] == name for path in queues.parents)
+        why = "holds other queues and takes no applications" if holder else "does not exist"
+        raise YarnRefused(f"queue {name!r} {why}; queues: {queues.names()}")
+    if queue.state != "RUNNING":
+        running = [leaf for leaf in queues.leaves if leaf.state == "RUNNING"]
+        raise YarnRefused(f"queue {name!r} is {queue.state.lower()}; queues: {queues.names(running)}")
+    if may_submit(request.user, queue, queues) is False:
+        open_ones = [leaf for leaf in queues.leaves if may_submit(request.user, leaf, queues) is not False]
+        raise YarnRefused(
+            f"user {request.user!r} is not allowed to submit to queue {name!r}; queues that are open to this user: "
+            f"{queues.names(open_ones)}"
+        )
+    return queue
+
+
+def may_submit(user: str, queue: Queue, queues: Queues) -> bool | None:
+    """By the access lists; None = they name groups, and whose groups these are only YARN knows, or are not told."""
+    if not queues.acl or queue.allowed is None:
+        return True
+    unknown = False
+    for text in (*queue.allowed, queues.admins):
+        users, _, groups = text.partition(" ")
+        if text.strip() == "*" or user in [name.strip() for name in users.split(",")]:
+            return True
+        unknown = unknown or bool(groups.strip())
+    return None if unknown else False
+
+
+def _check_label(label: str, queue: Queue | None, labels: tuple[str, ...]) -> None:
+    if label not in labels:
+        known = f"labels: {', '.join(sorted(labels))}" if labels else "this cluster has no node labels"
+        raise YarnRefused(f"node label {label!r} does not exist; {known}")
+    if queue is not None and "*" not in queue.labels and label not in queue.labels:
+        allowed = ", ".join(queue.labels) or "none"
+        raise YarnRefused(f"queue {queue.name!r} may not use nodes with the label {label!r}; it may use: {allowed}")
+
+
+def _largest(queues: Queues, usable: tuple[Node, ...], queue: Queue | None) -> tuple[Size, str]:
+    """The largest container, and what limits it."""
+    limits = [(queues.largest, "the scheduler's maximum"), (queue.largest if queue else None, "the queue's maximum")]
+    if usable:
+        node = Size(memory=max(n.total.memory for n in usable), cores=max(n.total.cores for n in usable))
+        limits.append((node, "the largest node"))
+    known = [(size, why) for size, why in limits if size is not None and size.memory > 0]
+    if not known:
+        return Size(memory=1 << 62, cores=1 << 30), "not told"
+    least = Size(memory=min(s.memory for s, _ in known), cores=min(s.cores for s, _ in known))
+    # The last one named: scheduler and queue often just repeat what the nodes have.
+    why = [why for size, why in known if size.memory == least.memory][-1]
+    return least, why
+
+
+def _notes(request: Request, queues: Queues, usable: tuple[Node, ...], queue: Queue | None) -> Iterator[str]:
+    worker, master = queues.charged(request.worker), queues.charged(request.master)
+    room = sum(node.total.times(worker) for node in usable)
+    if room < request.workers:
+        yield f"the {len(usable)} nodes that run now hold {room} of the {request.workers} workers that must be there"
+    if queue is None:
+        return
+    for limit, what in (
+        (queue.maximum_size, f"queue {queue.name} at its maximum{_percent(queue.maximum)}"),
+        (queue.lone_user_limit, f"one user's share of queue {queue.name}"),
+    ):
+        if limit and (fits := (limit - master).times(worker)) < min(room, request.workers):
+            yield f"{what} holds {fits} of the {request.workers} workers that must be there"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f" {share * 100:.3g} %"
+
+
+def _states(nodes: tuple[Node, ...]) -> str:
+    counts = {state: sum(node.state is state for node in nodes) for state in NodeState}
+    return ", ".join(f"{count} {state}" for state, count in counts.items() if count) or "none known"
+
+
+def _size(size: Size) -> str:
+    return f"{format_size(size.memory)} ({size.memory // MIB} MiB) and {size.cores} cores"
