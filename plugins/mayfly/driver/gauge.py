@@ -92,14 +92,15 @@ class Gauge:
 
     def _measure(self, now: float, everyone: list[psutil.Process]) -> None:
         evidence, host, early = self._evidence, self._children.host, self._children.early
-        below_host = {process.pid for process in tree.descendants(host.pid)} if host is not None else set()
         host_pid = host.pid if host is not None else 0
+        below_host = tree.below(host_pid, everyone)
         others = below_host | {host_pid, early.pid if early is not None else 0}
         script = tree.use(process for process in everyone if process.pid not in others)
         evidence.script_memory = script.memory
         evidence.cpu_script = sum(self._meter.rates(now, script).values())
         evidence.host_memory = tree.use(process for process in everyone if process.pid == host_pid).memory
-        evidence.largest_worker = tree.use(process for process in everyone if process.pid in below_host).largest
+        if self._order.launcher == "processes":  # else what the host has started here are no workers
+            evidence.largest_worker = tree.use(process for process in everyone if process.pid in below_host).largest
         evidence.update_peaks()
 
     def _look(self, now: float, everyone: list[psutil.Process], phase: Phase) -> None:

@@ -58,6 +58,18 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
         return []
 
 
+def below(pid: int, processes: Iterable[psutil.Process]) -> set[int]:
+    """The pids of those that descend from `pid`. A second look for descendants would read all of the machine's."""
+    parents = {}
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            parents[process.pid] = process.ppid()
+    found = {pid}
+    while more := {child for child, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {pid}
+
+
 def use(processes: Iterable[psutil.Process]) -> Use:
     memory = largest = 0
     cpu: dict[tuple[int, float], float] = {}
