@@ -23,7 +23,6 @@ from typing import Any
 from mayfly.contract import JobOrder, from_json
 from mayfly.driver import preflight
 from mayfly.driver.mayfly_preload import quiet_dask
-from mayfly.driver.outputs import WorkerVoices
 from mayfly.driver.sampler import Sampler
 from mayfly.driver.tree import die_with
 
@@ -60,13 +59,13 @@ class Host:
             security=self.security,
             staging=self.settings["staging"],
             tell=self.tell,
+            drain=self._writer.drain,
         )
         quiet_dask()
         _watch_nannies(self.tell)
         self.settings["asked_workers"] = max(1, launch.workers.minimum)
         async with open_launcher(launch.order.launcher)(launch) as cluster:
             self.cluster = cluster
-            WorkerVoices(cluster.scheduler, folder=self.folder / "logs", tell=self.tell, drain=self._writer.drain)
             await self._ready()
             self._sampler = Sampler(cluster.scheduler)
             sampling = asyncio.create_task(self._sample())
@@ -167,7 +166,9 @@ class Host:
         with contextlib.suppress(asyncio.TimeoutError, OSError):
             for address, lines in (await asyncio.wait_for(scheduler.get_worker_logs(), 5)).items():
                 if isinstance(lines, (list, tuple)) and address in scheduler.workers:
-                    _write_log(logs / f"worker-{scheduler.workers[address].name}.txt", lines)
+                    path = logs / f"worker-{scheduler.workers[address].name}.txt"
+                    if not path.exists():  # else it has been brought here all the time
+                        _write_log(path, lines)
         self.tell("logs")
         html = await scheduler.performance_report(start=self.started, last_count=0, code="")
         (self.folder / "dask-report.html").write_text(html, encoding="utf-8")

@@ -15,12 +15,19 @@ LOG_BYTES = 1 << 20
 
 
 class WorkerVoices:
-    """Adds handlers to a scheduler; `drain` holds a worker back that says more than the supervisor can hear."""
+    """Adds handlers to a scheduler; `drain` holds a worker back that says more than the supervisor can hear. `exited`
+    gets a worker's name and how its process ended."""
 
     def __init__(
-        self, scheduler: Any, *, folder: Path, tell: Callable[..., None], drain: Callable[[], Awaitable[None]]
+        self,
+        scheduler: Any,
+        *,
+        folder: Path,
+        tell: Callable[..., None],
+        drain: Callable[[], Awaitable[None]],
+        exited: Callable[[str, str], None] = lambda name, text: None,
     ) -> None:
-        self._folder, self._tell, self._drain = folder, tell, drain
+        self._folder, self._tell, self._drain, self._exited = folder, tell, drain, exited
         folder.mkdir(exist_ok=True)
         scheduler.handlers["mayfly_output"] = self._output
         scheduler.handlers["mayfly_exit"] = self._exit
@@ -32,8 +39,13 @@ class WorkerVoices:
 
     async def _exit(self, name: str, text: str) -> None:
         self._tell("worker exit", text=text, worker=str(name))
+        self._exited(str(name), text)
 
     async def _log(self, name: str, text: str) -> None:
+        self.keep(name, text)
+
+    def keep(self, name: str, text: str) -> None:
+        """Add to this worker's log."""
         safe = "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in str(name))
         path = self._folder / f"worker-{safe}.txt"
         with path.open("ab") as file:

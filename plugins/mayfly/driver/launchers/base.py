@@ -7,7 +7,7 @@ leaving the context ends them all. Every worker has the job's folder first on it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -40,10 +40,14 @@ def tell_nobody(event: str, **more: Any) -> None:
     """For a launcher that nobody listens to."""
 
 
+async def no_need_to_wait() -> None:
+    """For a launcher that nobody listens to."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """What a launcher needs. `folder` is private scratch space; `job` the unpacked job folder; `staging` the address
-    of the store that holds `order.environment`."""
+    of the store that holds `order.environment`. `drain` waits while the supervisor cannot hear more."""
 
     order: JobOrder
     folder: Path
@@ -52,6 +56,7 @@ class Launch:
     staging: str = ""
     preload: Path = PRELOAD
     tell: Tell = tell_nobody
+    drain: Callable[[], Awaitable[None]] = no_need_to_wait
 
     @property
     def workers(self) -> WorkersPlan:

@@ -23,13 +23,14 @@ import dask
 from mayfly.contract import FailureClass, YarnPlan
 from mayfly.driver.launchers import yarn_files
 from mayfly.driver.launchers.base import Launch, LaunchError
+from mayfly.driver.launchers.hadoop_site import HadoopSite
 from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.driver.launchers.sizing import container_mib
 from mayfly.driver.launchers.skein_client import open_client
 from mayfly.driver.launchers.watchdog import Watchdog
+from mayfly.driver.launchers.yarn_facts import Size
 from mayfly.driver.launchers.yarn_life import YarnLife
 from mayfly.driver.launchers.yarn_losses import DASK_SETTINGS
-from mayfly.driver.launchers.yarn_queues import Size
 from mayfly.driver.launchers.yarn_tags import tag_of
 from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
 
@@ -42,6 +43,7 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     plan = launch.order.yarn or YarnPlan()
     try:
         manager = await asyncio.to_thread(ResourceManager.find, os.environ)
+        default_fs = _default_fs(HadoopSite.find(os.environ))
         await _check(launch, plan, manager)
         await _end_earlier(launch, manager)
     except YarnRefused as error:
@@ -56,7 +58,15 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     try:
         watchdog = Watchdog(bind=bind, ports=plan.watchdog_ports, said=lambda worker, text: life.said(worker, text))
         await _or_network(watchdog.start(), "watchdog")
-        life = YarnLife(launch=launch, plan=plan, manager=manager, watchdog=watchdog, address=address, folder=folder)
+        life = YarnLife(
+            launch=launch,
+            plan=plan,
+            manager=manager,
+            watchdog=watchdog,
+            address=address,
+            default_fs=default_fs,
+            folder=folder,
+        )
         with dask.config.set(DASK_SETTINGS):
             cluster = life.make_cluster(
                 {
@@ -89,6 +99,19 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     finally:
         opening.cancel()
         await watchdog.close()
+
+
+def _default_fs(site: HadoopSite) -> str:
+    """LaunchError where YARN would answer with a NullPointerException."""
+    found = site.get("fs.defaultFS") or site.get("fs.default.name") or "file:///"
+    if found.startswith("file:"):
+        raise LaunchError(
+            FailureClass.START_FAILED,
+            f"fs.defaultFS is {found} ({site.folder}/core-site.xml): YARN needs a file system that driver and nodes "
+            "share, such as hdfs://, gs:// or s3a://. On a single machine without HDFS, viewfs does: set fs.defaultFS "
+            "to viewfs://local/ and fs.viewfs.mounttable.local.linkFallback to file:///some/folder",
+        )
+    return found
 
 
 async def _check(launch: Launch, plan: YarnPlan, manager: ResourceManager) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from dask.utils import parse_timedelta
@@ -84,9 +84,9 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         scheduler: dict[str, Any],
         contact: Callable[[Scheduler], str],
         security: Security,
-        died: Callable[[YarnWorker, Any], None],
-        unreachable: Callable[[], Any],
-        ending: Callable[[], Any],
+        died: Callable[[YarnWorker, Any], Awaitable[None]],
+        unreachable: Callable[[], Awaitable[None]],
+        ending: Callable[[], Awaitable[None]],
     ) -> None:
         self._source, self._contact, self._died, self._unreachable = source, contact, died, unreachable
         self._ending = ending
@@ -157,7 +157,7 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
                 if not worker.registered_at:
                     worker.failures += 1
                     worker.not_before = now + min(LONGEST_PAUSE, 2.0 ** (worker.failures - 1))
-                    self._died(worker, container)
+                    await self._died(worker, container)
                 worker.container = None
             elif worker.container and worker.registered_at and now - worker.registered_at > lost_after:
                 logger.warning("worker %s is gone and its container is not: asking for another", worker.name)

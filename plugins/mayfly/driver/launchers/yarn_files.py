@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import tarfile
 import zipfile
 from importlib.metadata import version
@@ -86,10 +85,6 @@ def fast_heartbeat_jar(yarn_site: Path, jar: Path) -> Path:
 def write_private(path: Path, data: bytes) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
         file.write(data)
-
-
-def default_python() -> str:
-    return sys.executable
 
 
 def _port_arguments(ports: tuple[int, int]) -> list[str]:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import re
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -23,9 +26,16 @@ from mayfly.driver.launchers.sizing import container_mib
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
-from mayfly.driver.launchers.yarn_queues import Container, Life, Size, containers_of
+from mayfly.driver.launchers.yarn_environment import bring, place_of
+from mayfly.driver.launchers.yarn_facts import Container, Life, Size, containers_of
+from mayfly.driver.launchers.yarn_logs import container_log, last_lines
+from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen, retire_leaving
 from mayfly.driver.launchers.yarn_tags import tags
+from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
+from mayfly.stores import open_store
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 WAY_BACK_SECONDS = 20.0
@@ -33,6 +43,8 @@ WAY_BACK_SECONDS = 20.0
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
 LOOK_WHY_SECONDS = 3.0
+MASTER_SECONDS = 60.0
+"""So long a loss of a worker may be the death of the application master before."""
 DEAD_STARTS = 3
 """Containers in a row that die before any worker of the job was ever ready: then nothing will come of it."""
 
@@ -48,10 +60,12 @@ class YarnLife:
         manager: ResourceManager,
         watchdog: Watchdog,
         address: str,
+        default_fs: str,
         folder: Path,
     ) -> None:
         self._launch, self._plan, self._manager, self._watchdog = launch, plan, manager, watchdog
-        self._address, self._folder = address, folder
+        self._address, self._default_fs, self._folder = address, default_fs, folder
+        self._place = ""
         self._client: Any = None
         self._request: Request | None = None
         self._application: Application | None = None
@@ -63,7 +77,10 @@ class YarnLife:
         self._dead_starts = 0
         self._ready_once = False
         self._failed = False
+        self._died_at = -1e9
         self.cluster: YarnCluster | None = None
+        self.losses: Losses | None = None
+        self.voices: WorkerVoices | None = None
 
     # ------------------------------------------------------------ from start to end
 
@@ -88,6 +105,8 @@ class YarnLife:
         if plan.fast_heartbeat:
             site = self._manager.site
             masters["aaa-conf.jar"] = yarn_files.fast_heartbeat_jar(site, self._folder / "aaa-conf.jar")
+        if order.environment is not None:
+            self._place = place_of(order.environment, default_fs=self._default_fs, user=self._manager.user)
         self._request = Request(
             name=order.cluster,
             tags=tags(cluster=order.cluster, job=order.job, attempt=order.attempt, owner=order.owner),
@@ -96,20 +115,32 @@ class YarnLife:
             memory_mib=container_mib(order.workers.memory),
             cores=order.workers.cores,
             files=files,
-            environment="",
-            worker_script=yarn_files.worker_script(yarn_files.default_python()),
+            environment=self._place,
+            worker_script=yarn_files.worker_script("environment/bin/python3" if self._place else sys.executable),
             master_script=self._watchdog.script(self._address, grace=plan.grace),
             master_files=masters,
         )
+        self._tasks.append(asyncio.create_task(self._renew()))
         await self._submit()
-        self._tasks = [asyncio.create_task(self._renew()), asyncio.create_task(self._say_why())]
+        self._tasks += [asyncio.create_task(task()) for task in (self._say_why, self._follow_nodes)]
         assert self.cluster is not None
+        scheduler = self.cluster.scheduler
+        self.losses = Losses(scheduler, look=self._look, tell=self._lost)
+        self.voices = WorkerVoices(
+            scheduler,
+            folder=self._launch.folder / "logs",
+            tell=self._launch.tell,
+            drain=self._launch.drain,
+            exited=self.losses.process_died,
+        )
         self.cluster.keep()
 
     async def end(self) -> None:
         """Orderly; what does not end so is killed."""
         for task in self._tasks:
             task.cancel()
+        if self.losses is not None:
+            await self.losses.close()
         application, self._application = self._application, None
         if application is None:
             return
@@ -151,11 +182,15 @@ class YarnLife:
         self._words[worker] = text
         self._launch.tell("say", text=f"worker {worker} cannot start: {text}")
 
-    def _died(self, worker: YarnWorker, container: Any) -> None:
+    async def _died(self, worker: YarnWorker, container: Any) -> None:
         """A container ended before its worker was ready."""
         assert self.cluster is not None
         word = self._words.pop(str(worker.name), "")
-        text = word or str(container.exit_message or "").strip() or "no reason given"
+        log = await asyncio.to_thread(container_log, container)
+        if log and self.voices is not None:
+            self.voices.keep(str(worker.name), log)
+        message = str(container.exit_message or "").strip()
+        text = word or "\n".join(filter(None, (message, last_lines(log)))) or "no reason given"
         self._launch.tell("worker exit", text=f"worker {worker.name} did not start: {text}")
         self._ready_once = self._ready_once or bool(self.cluster.scheduler.workers)
         self._dead_starts += 1
@@ -177,7 +212,7 @@ class YarnLife:
             assert self.cluster is not None
             self._account_of(self.cluster.seen)
             self.cluster.seen = {}
-            self._application = None
+            self._application, self._died_at = None, time.monotonic()
             self.cluster.forget_containers()
             reason = await self._why_ended(application.id)
             if len(self._applications) > 1:
@@ -188,7 +223,8 @@ class YarnLife:
             try:
                 await self._submit()
             except LaunchError as error:
-                self._fail(error)
+                kind = FailureClass.WORKER_LOST if error.kind == FailureClass.START_FAILED else error.kind
+                self._fail(LaunchError(kind, f"the application master died, and so did the next one: {error}"))
 
     def _fail(self, error: LaunchError) -> None:
         if not self._failed:
@@ -203,10 +239,7 @@ class YarnLife:
         security = self._client.security
         number = len(self._applications) + 1
         request = replace(self._request, tags=self._request.tags | {f"application-{number}"})
-        try:
-            application = await Application.submit(self._client, specification(request, security))
-        except (SkeinError, ValueError, KeyError) as error:
-            raise LaunchError(FailureClass.START_FAILED, f"YARN did not take the application: {error}") from error
+        application = await self._submitted(specification(request, security))
         self._applications.append(application.id)
         try:
             await self._arrived(application.id)
@@ -216,6 +249,27 @@ class YarnLife:
                 await asyncio.to_thread(self._manager.kill, application.id)
             raise
         self._application = application
+
+    async def _submitted(self, spec: Any) -> Application:
+        """The environment is taken to be where it belongs; when it is not, it is brought, and all is said again."""
+        try:
+            try:
+                return await Application.submit(self._client, spec)
+            except (SkeinError, ValueError) as error:
+                environment = self._launch.order.environment
+                if environment is None or not re.search(r"does not exist|No such file|FileNotFound", str(error)):
+                    raise
+            await asyncio.to_thread(
+                bring,
+                environment,
+                store=open_store(self._launch.staging),
+                place=self._place,
+                folder=self._folder,
+                say=lambda text: self._launch.tell("say", text=text),
+            )
+            return await Application.submit(self._client, spec)
+        except (SkeinError, ValueError, KeyError) as error:
+            raise LaunchError(FailureClass.START_FAILED, f"YARN did not take the application: {error}") from error
 
     async def _arrived(self, app_id: str) -> None:
         """Until its master has reached us."""
@@ -252,6 +306,40 @@ class YarnLife:
             return " ".join(found.diagnostics.split())[-600:] or str(found.life)
         return "the ResourceManager does not say why"
 
+    async def _look(self) -> Seen:
+        """For the explanation of a lost worker."""
+        containers = nodes = None
+        with contextlib.suppress(SkeinError):
+            containers = (*self._gone, *containers_of((await self.containers()).values()))
+        with contextlib.suppress(MayflyError):
+            nodes = await asyncio.to_thread(self._manager.nodes)
+        life = Life.RUNNING
+        if time.monotonic() - self._died_at < MASTER_SECONDS:
+            life = Life.FAILED  # these losses are those of the application before
+        elif self._applications:
+            life = await asyncio.to_thread(self._manager.state, self._applications[-1])
+        return Seen(containers=containers, nodes=nodes, application=life)
+
+    def _lost(self, loss: Loss) -> None:
+        self._launch.tell("say", text=loss.text)
+        if not loss.cause.explained:
+            self._launch.tell("worker exit", text=loss.text)
+
+    async def _follow_nodes(self) -> None:
+        """Workers leave a node that is being decommissioned, with their results."""
+        assert self.cluster is not None
+        while True:
+            await asyncio.sleep(LOOK_WHY_SECONDS)
+            try:
+                left = await retire_leaving(self.cluster.scheduler, await asyncio.to_thread(self._manager.nodes))
+            except MayflyError:
+                continue
+            except Exception:
+                logger.exception("retiring workers of nodes that leave")
+                continue
+            for address in left:
+                self._launch.tell("say", text=f"the node of the worker at {address} is decommissioned: it retires")
+
     async def _say_why(self) -> None:
         """Why workers are missing, as long as some are."""
         assert self.cluster is not None
@@ -272,8 +360,8 @@ class YarnLife:
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(max(2.0, self._plan.grace / 4))
-            if self._application is not None:
-                await self._lease(self._application.id)
+            if self._applications:  # also of one that is on its way
+                await self._lease(self._applications[-1])
 
     async def _lease(self, app_id: str) -> None:
         with contextlib.suppress(MayflyError):  # it is the second net, and the next try is near
