@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mayfly import explain
-from mayfly.airflow.rendering import Names, as_arguments, is_template, render
 from mayfly.contract import Plan
 from mayfly.errors import InputError
 from mayfly.params import problem_with
+from mayfly.rendering import Names, as_arguments, is_template, render
 from mayfly.spec import JobSpec
 
 

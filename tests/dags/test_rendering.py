@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly.airflow.rendering import Names, as_arguments, is_template, render, run_date
 from mayfly.errors import InputError
+from mayfly.rendering import Names, as_arguments, is_template, render, run_date
 
 ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
 

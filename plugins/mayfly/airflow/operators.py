@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from mayfly import rendering
 from mayfly.airflow import members as names
-from mayfly.airflow import rendering
 from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
