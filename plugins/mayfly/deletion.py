@@ -69,6 +69,9 @@ class Deletion:
         now, calls = clock_now(), self.rundir.calls()
         began = calls[0][0].at if calls else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
+        view = self.backend.describe(self.plan.name)
+        if view.state is not ClusterState.ABSENT:  # it appeared just now
+            return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         self.rundir.create(
             "receipt.json",
             Receipt(
@@ -78,7 +81,7 @@ class Deletion:
                 created_at=began,
                 deleted_at=now,
                 rule=proof.rule,
-                checks=(f"look-up by name {self.plan.name}: absent", f"listing by {labels}: nothing"),
+                checks=(f"look-up by name {self.plan.name}: absent ({view.detail})", f"listing by {labels}: nothing"),
                 billed_seconds=round(now - began, 3) if began else 0.0,
                 cost=0.0 if self.plan.target.backend == "local" else None,
                 by=by,
@@ -90,6 +93,8 @@ class Deletion:
     def _remembered(self) -> bool:
         """Whether the backend knows that it had our cluster and deleted it (somebody did while the store was away)."""
         view = self.backend.describe(self.plan.name)
+        if view.state is not ClusterState.ABSENT:  # it appeared just now
+            return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         return view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
 
     def present(self) -> dict[str, ClusterView]:

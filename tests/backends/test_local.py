@@ -42,6 +42,11 @@ pathlib.Path(os.environ["MAYFLY_PROCESSES_FILE"]).write_text(json.dumps([[pid, p
 """
 
 
+def written(path: Path) -> bool:
+    """Whole: there is a moment between the making of a file and its only write."""
+    return path.exists() and path.stat().st_size > 0
+
+
 @pytest.fixture
 def target(tmp_path: Path) -> FrozenTarget:
     return FrozenTarget(
@@ -121,7 +126,7 @@ class TestLocal(BackendConformance):
         backend.submit(order, rundir=rundir)
         folder = tmp_path / "staging" / "runs" / plan.name / "jobs" / "run_job" / "1"
         noted = tmp_path / "state" / "clusters" / plan.name / "jobs" / "run_job" / "1" / "processes.json"
-        wait_for(lambda: (folder / "daemon").exists() and (marks == "kept" or noted.exists()), what="daemon")
+        wait_for(lambda: (folder / "daemon").exists() and (marks == "kept" or written(noted)), what="daemon")
         daemon = psutil.Process(int((folder / "daemon").read_text()))
         os.kill(int(starts(target, order)[0]), signal.SIGKILL)
         wait_for(lambda: daemon.ppid() == 1 or daemon.parent() is None or daemon.name() == "sleep", what="orphaned")

@@ -29,7 +29,9 @@ import psutil
 
 from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
+from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
+from mayfly.driver.launchers.yarn_tags import tag_of
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
 from mayfly.states import LOCAL, ClusterState, JobState
 from mayfly.stores import open_store
@@ -57,6 +59,8 @@ class Entry:
     host: str
     created_at: Timestamp
     labels: Mapping[str, str] = field(default_factory=dict)
+    checked: str = ""
+    """What delete has found gone beside processes, for the receipt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,11 @@ class LocalBackend:
             if left:
                 pids = ", ".join(f"{process.pid}" for process in left)
                 return replace(self._view(entry), state=ClusterState.DELETING, detail=f"still alive: pid {pids}")
+            if entry.state == "DELETING" and self._asks_yarn(name):
+                if applications := end_applications(name, owner=owner):
+                    detail = f"still there: {', '.join(applications)}"
+                    return replace(self._view(entry), state=ClusterState.DELETING, detail=detail)
+                entry = replace(entry, checked=f"no YARN application tagged {tag_of(name)} is left")
             entry = replace(entry, state="DELETED")
             self._save(entry)
             for item in self._folder(name).iterdir():
@@ -180,6 +189,10 @@ class LocalBackend:
                 if view.state is not ClusterState.ABSENT:
                     views.append(view)
         return views
+
+    def _asks_yarn(self, name: str) -> bool:
+        """Whether a driver of this cluster may have started something on YARN."""
+        return self.target.launcher == "yarn" and (self._folder(name) / "jobs").is_dir()
 
     # -- entries
 
@@ -220,7 +233,7 @@ class LocalBackend:
             state=LOCAL[entry.state],
             labels=entry.labels,
             created_at=entry.created_at,
-            detail=f"{entry.state.lower()} on {entry.host}",
+            detail="; ".join(filter(None, [f"{entry.state.lower()} on {entry.host}", entry.checked])),
         )
 
     def _check_host(self, entry: Entry) -> None:
