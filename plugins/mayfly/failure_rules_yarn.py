@@ -18,6 +18,7 @@ from mayfly.units import format_duration, format_size
 _PREEMPTED = r"preempted|exit (code|status)( is)? -102\b"
 _DISK = r"No space left on device|no usable space|local-dirs .*(bad|full|usable space)|exit (code|status)( is)? -101\b"
 _KILLED = r"\b(exit (code|status)|exited with)( is| a non-zero exit code)? (137|143)\b|[Kk]illed by external signal"
+_NO_ROOM = r"pending|waits for|has not yet given|no node|full|limit|maximum"
 _QUEUE = r"\b(its|at|over|user|queue|AM)\b.*\b(maximum|limit|share|quota)\b"
 
 
@@ -37,17 +38,23 @@ def _at_the_start(r: Reading) -> bool:
     return r.facts.launcher == "yarn" and by("start")(r)
 
 
+def _whoever(pattern: str) -> Callable[[Reading], bool]:
+    """These words, whatever class was named."""
+    return lambda r: _at_the_start(r) and bool(re.search(pattern, r.facts.detail))
+
+
 def _found(r: Reading, pattern: str) -> bool:
-    lines = (*r.facts.detail.splitlines(), *r.facts.host_log_tail)
+    lines = (*r.facts.detail.splitlines(), r.facts.waiting, *r.facts.host_log_tail)
     return any(re.search(pattern, line) for line in lines)
 
 
 def _waited(r: Reading) -> bool:
-    return _at_the_start(r) and bool(r.facts.waiting) and not r.facts.preflight_kind
+    """For containers; those that are there and do not get up are another matter."""
+    return _at_the_start(r) and not r.facts.preflight_kind and bool(re.search(_NO_ROOM, r.facts.waiting))
 
 
 def _waited_said(r: Reading) -> tuple[str, ...]:
-    return bounded([r.facts.waiting, *r.facts.detail.splitlines()])
+    return bounded(line for line in [r.facts.waiting, *r.facts.detail.splitlines()] if line)
 
 
 def _launch_said(r: Reading) -> tuple[str, ...]:
@@ -96,8 +103,11 @@ AT_THE_START: tuple[Rule, ...] = (
     ),
     Rule(
         name="yarn: no client",
-        match=_says(
-            r"`yarn` is not on PATH|needs skein|needs setuptools|`yarn classpath|JAVA_HOME|UnsupportedClassVersion"
+        match=lambda r: (
+            _whoever(r"no yarn-site\.xml|Hadoop's own XML")(r)
+            or _says(
+                r"`yarn` is not on PATH|needs skein|needs setuptools|`yarn classpath|JAVA_HOME|UnsupportedClassVersion"
+            )(r)
         ),
         cls=FailureClass.START_FAILED,
         evidence=_launch_said,
@@ -153,6 +163,24 @@ AT_THE_START: tuple[Rule, ...] = (
         why="YARN marks the node, and another may have room",
     ),
     Rule(
+        name="yarn: not allowed",
+        match=lambda r: (
+            _launch(FailureClass.PERMISSION)(r)
+            or _whoever(r"Kerberos|refuses (GET|PUT|POST)")(r)
+            or _says(
+                r"AccessControlException|does not have permission|cannot submit applications|Kerberos|GSSException"
+            )(r)
+        ),
+        cls=FailureClass.PERMISSION,
+        evidence=_launch_said,
+        advice=lambda _: (
+            "The user of the driver may not do this on the cluster. Choose a queue that is open to it "
+            "(`cluster.yarn.queue`), or ask who runs the cluster. Clusters that demand Kerberos are not supported yet."
+        ),
+        retryable=False,
+        why="permissions do not heal by themselves",
+    ),
+    Rule(
         name="yarn: refused",
         match=lambda r: (
             _launch(FailureClass.QUOTA)(r)
@@ -168,23 +196,6 @@ AT_THE_START: tuple[Rule, ...] = (
         ),
         retryable=False,
         why="limits do not change by themselves",
-    ),
-    Rule(
-        name="yarn: not allowed",
-        match=lambda r: (
-            _launch(FailureClass.PERMISSION)(r)
-            or _says(
-                r"AccessControlException|does not have permission|cannot submit applications|Kerberos|GSSException"
-            )(r)
-        ),
-        cls=FailureClass.PERMISSION,
-        evidence=_launch_said,
-        advice=lambda _: (
-            "The user of the driver may not do this on the cluster. Choose a queue that is open to it "
-            "(`cluster.yarn.queue`), or ask who runs the cluster. Clusters that demand Kerberos are not supported yet."
-        ),
-        retryable=False,
-        why="permissions do not heal by themselves",
     ),
     Rule(
         name="yarn: no way back",
@@ -251,7 +262,7 @@ AT_THE_START: tuple[Rule, ...] = (
     ),
     Rule(
         name="yarn: no container in time",
-        match=_waited,
+        match=lambda r: _waited(r) or _says(r"no node( with the label \S+)? is running")(r),
         cls=FailureClass.STOCKOUT,
         evidence=_waited_said,
         advice=lambda r: (
@@ -264,9 +275,9 @@ AT_THE_START: tuple[Rule, ...] = (
     ),
     Rule(
         name="yarn: did not start",
-        match=_launch(FailureClass.START_FAILED),
+        match=lambda r: _launch(FailureClass.START_FAILED)(r) or (_at_the_start(r) and bool(r.facts.waiting)),
         cls=FailureClass.START_FAILED,
-        evidence=_launch_said,
+        evidence=lambda r: _waited_said(r) if r.facts.waiting else _launch_said(r),
         advice=lambda _: (
             "Dask did not start on YARN; the lines above are the launcher's and YARN's own. `yarn logs -applicationId` "
             "with the application's id shows what its containers said. docs/yarn.md lists what the nodes need."

@@ -354,7 +354,8 @@ def yarn_loss(*exits: str) -> Facts:
 
 KNOWN |= {
     "yarn file system": (
-        yarn_start("the default file system of this Hadoop configuration is file:///: YARN's nodes cannot share it"),
+        yarn_start("fs.defaultFS is file:/// (/etc/hadoop/conf/core-site.xml): YARN needs a file system that driver "
+                   "and nodes share, such as hdfs://, gs:// or s3a://", FailureClass.START_FAILED),
         FailureClass.START_FAILED, False, "file:///", "fs.defaultFS",
     ),
     "yarn client": (
@@ -403,6 +404,55 @@ KNOWN |= {
     "yarn permission": (
         yarn_start("user 'ann' is not allowed to submit to queue 'batch'", FailureClass.PERMISSION),
         FailureClass.PERMISSION, False, "is not allowed", "Kerberos",
+    ),
+    "yarn refused by the ResourceManager": (
+        yarn_start("the ResourceManager refuses GET /ws/v1/cluster/scheduler to user 'ann': not an admin",
+                   FailureClass.QUOTA),
+        FailureClass.PERMISSION, False, "to user 'ann'", "who runs the cluster",
+    ),
+    "yarn Kerberos": (
+        yarn_start("the cluster demands Kerberos (hadoop.security.authentication in /etc/hadoop/conf/core-site.xml); "
+                   "Mayfly's launcher yarn does not speak it yet", FailureClass.PERMISSION),
+        FailureClass.PERMISSION, False, "demands Kerberos", "not supported yet",
+    ),
+    "yarn no configuration": (
+        yarn_start("no yarn-site.xml in /etc/hadoop/conf: set HADOOP_CONF_DIR to the folder with the cluster's "
+                   "configuration, on the driver's machine", FailureClass.QUOTA),
+        FailureClass.START_FAILED, False, "no yarn-site.xml", "no edge node yet",
+    ),
+    "yarn silent": (
+        yarn_start("the ResourceManager does not answer (http://rm:8088: [Errno 111] Connection refused): nothing was "
+                   "started", FailureClass.START_FAILED),
+        FailureClass.START_FAILED, True, "http://rm:8088", "did not answer",
+    ),
+    "yarn silent while waiting": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="0 of 2 workers; the ResourceManager does not answer"),
+        FailureClass.START_FAILED, True, "not ready after 300 s", "did not answer",
+    ),
+    "yarn no nodes": (
+        yarn_start("no node is running: YARN has 2 nodes, 2 lost: nothing was started", FailureClass.START_FAILED),
+        FailureClass.STOCKOUT, True, "2 lost", "no room for the fewest workers",
+    ),
+    "yarn user limit": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="1 of 4 workers; user ann at the limit of queue batch (6 GB / 3 cores); pending 3 x 2 GB"),
+        FailureClass.QUOTA, True, "user ann at the limit", "left no room for 5m",
+    ),
+    "yarn masters' limit": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="0 of 4 workers; queue root.batch at its AM limit of application masters"),
+        FailureClass.QUOTA, True, "AM limit", "another queue",
+    ),
+    "yarn others use it": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300,
+                   waiting="0 of 4 workers; cluster 97% full, most of it by queue background; the most free on one "
+                   "node is 700 MB / 1 cores; pending 4 x 2 GB"),
+        FailureClass.STOCKOUT, True, "97% full", "Lower `min`",
+    ),
+    "yarn workers do not get up": (
+        yarn_start("not ready after 300 s (phase start Dask)", limit_s=300, waiting="0 of 2 workers; 2 starting"),
+        FailureClass.START_FAILED, True, "2 starting", "yarn logs",
     ),
     "yarn network": (
         yarn_start("application_1 runs, but its application master has not reached this machine at 10.0.0.1:8790 "
