@@ -136,6 +136,32 @@ def test_a_put_replaces_the_whole_object(store: Store) -> None:
     assert store.get("lease.json") == b"short"
 
 
+def test_large_files_go_whole(store: Store, tmp_path: Path) -> None:
+    content = b"0123456789" * 1_000_000
+    (tmp_path / "large").write_bytes(content)
+    assert store.size("envs/a.tar.gz") is None
+    assert store.open("envs/a.tar.gz") is None
+    assert store.create_file("envs/a.tar.gz", tmp_path / "large")
+    (tmp_path / "large").write_bytes(b"another")
+    assert not store.create_file("envs/a.tar.gz", tmp_path / "large")
+    assert store.size("envs/a.tar.gz") == len(content)
+    stream = store.open("envs/a.tar.gz")
+    assert stream is not None
+    with stream:
+        assert stream.read(4) == b"0123"
+        assert stream.read() == content[4:]
+    store.remove("envs/a.tar.gz")
+    store.remove("envs/a.tar.gz")
+    assert store.get("envs/a.tar.gz") is None
+
+
+def test_a_source_that_breaks_off_leaves_nothing(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable):
+        store.create_file("envs/a.tar.gz", tmp_path / "no such file")
+    assert store.get("envs/a.tar.gz") is None
+    assert store.list("envs/") == []
+
+
 @pytest.mark.parametrize("cls", [ForgetfulBucket, OldBucket])
 def test_a_store_without_create_if_absent_is_refused(cls: type[MemoryFileSystem]) -> None:
     with pytest.raises(StoreUnsuitable, match="create-if-absent"):
