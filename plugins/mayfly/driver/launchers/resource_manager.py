@@ -113,6 +113,10 @@ class ResourceManager:
         """All nodes in any state."""
         return read_nodes(self._http.get(f"/ws/v1/cluster/nodes?states={_STATES}"))
 
+    def leaving(self) -> tuple[Node, ...]:
+        """Nodes that are being decommissioned gracefully."""
+        return read_nodes(self._http.get(f"/ws/v1/cluster/nodes?states={NodeState.DECOMMISSIONING}"))
+
     def labels(self) -> tuple[str, ...]:
         """Node labels that exist."""
         told = self._http.get("/ws/v1/cluster/get-node-labels")

@@ -28,8 +28,9 @@ from mayfly.driver.launchers.yarn_application import Application, Request, speci
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
 from mayfly.driver.launchers.yarn_environment import bring, place_of
 from mayfly.driver.launchers.yarn_facts import Container, Life, Size, containers_of
+from mayfly.driver.launchers.yarn_leaving import retire_leaving
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
-from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen, retire_leaving
+from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen
 from mayfly.driver.launchers.yarn_tags import tags
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
@@ -43,8 +44,6 @@ WAY_BACK_SECONDS = 20.0
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
 LOOK_WHY_SECONDS = 3.0
-MASTER_SECONDS = 60.0
-"""So long a loss of a worker may be the death of the application master before."""
 DEAD_STARTS = 3
 """Containers in a row that die before any worker of the job was ever ready: then nothing will come of it."""
 
@@ -77,7 +76,6 @@ class YarnLife:
         self._dead_starts = 0
         self._ready_once = False
         self._failed = False
-        self._died_at = -1e9
         self.cluster: YarnCluster | None = None
         self.losses: Losses | None = None
         self.voices: WorkerVoices | None = None
@@ -212,7 +210,7 @@ class YarnLife:
             assert self.cluster is not None
             self._account_of(self.cluster.seen)
             self.cluster.seen = {}
-            self._application, self._died_at = None, time.monotonic()
+            self._application = None
             self.cluster.forget_containers()
             reason = await self._why_ended(application.id)
             if len(self._applications) > 1:
@@ -306,19 +304,15 @@ class YarnLife:
             return " ".join(found.diagnostics.split())[-600:] or str(found.life)
         return "the ResourceManager does not say why"
 
-    async def _look(self) -> Seen:
-        """For the explanation of a lost worker."""
+    async def _look(self, applications: frozenset[str]) -> Seen:
+        """For the explanation of lost workers, which were in containers of these applications."""
         containers = nodes = None
         with contextlib.suppress(SkeinError):
             containers = (*self._gone, *containers_of((await self.containers()).values()))
         with contextlib.suppress(MayflyError):
             nodes = await asyncio.to_thread(self._manager.nodes)
-        life = Life.RUNNING
-        if time.monotonic() - self._died_at < MASTER_SECONDS:
-            life = Life.FAILED  # these losses are those of the application before
-        elif self._applications:
-            life = await asyncio.to_thread(self._manager.state, self._applications[-1])
-        return Seen(containers=containers, nodes=nodes, application=life)
+        lives = [(app_id, await asyncio.to_thread(self._manager.state, app_id)) for app_id in applications]
+        return Seen(containers=containers, nodes=nodes, ended=frozenset(app_id for app_id, life in lives if life.ended))
 
     def _lost(self, loss: Loss) -> None:
         self._launch.tell("say", text=loss.text)
@@ -331,14 +325,20 @@ class YarnLife:
         while True:
             await asyncio.sleep(LOOK_WHY_SECONDS)
             try:
-                left = await retire_leaving(self.cluster.scheduler, await asyncio.to_thread(self._manager.nodes))
+                nodes = await asyncio.to_thread(self._manager.leaving)
+                containers = containers_of(self.cluster.seen.values()) if nodes else ()
+                left = await retire_leaving(self.cluster.scheduler, containers, nodes)
             except MayflyError:
                 continue
             except Exception:
                 logger.exception("retiring workers of nodes that leave")
                 continue
-            for address in left:
-                self._launch.tell("say", text=f"the node of the worker at {address} is decommissioned: it retires")
+            for host in sorted(set(left.values())):
+                count = sum(place == host for place in left.values())
+                workers = "its worker has" if count == 1 else f"its {count} workers have"
+                self._launch.tell(
+                    "say", text=f"node {host} is being decommissioned: {workers} left, with their results"
+                )
 
     async def _say_why(self) -> None:
         """Why workers are missing, as long as some are."""

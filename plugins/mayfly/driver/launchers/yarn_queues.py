@@ -303,10 +303,10 @@ def _label_of(label: str | None, queue: Queue | None) -> str:
 
 def _queue(request: Request, queues: Queues) -> Queue | None:
     """The queue as the scheduler knows it; None when there is none to look at."""
-    if not queues.leaves or not request.queue:
-        return queues.find("default")
-    name = request.queue
+    name = request.queue or "default"
     queue = queues.find(name)
+    if not queues.leaves or (queue is None and name == "default"):
+        return None  # what YARN makes of "default" is its own choice (queue mappings, placement rules)
     if queue is None:
         parent = name if name.startswith("root") else f"root.{name}"
         if parent.rpartition(".")[0] in queues.creating:
