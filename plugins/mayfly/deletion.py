@@ -93,8 +93,6 @@ class Deletion:
     def _remembered(self) -> bool:
         """Whether the backend knows that it had our cluster and deleted it (somebody did while the store was away)."""
         view = self.backend.describe(self.plan.name)
-        if view.state is not ClusterState.ABSENT:  # it appeared just now
-            return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         return view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
 
     def present(self) -> dict[str, ClusterView]:

@@ -21,9 +21,10 @@ ABANDONED_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """One run and its cluster; `problem` when its run directory cannot be read."""
+    """One run and its cluster; `problem` when its run directory cannot be read, and then no `run`."""
 
     name: str
+    run: Run | None = None
     plan: Plan | None = None
     state: State | None = None
     cluster: ClusterView | None = None
@@ -50,6 +51,7 @@ def _listed(handle: Handle, cluster: ClusterView | None) -> Listed:
             last = attempt.status() or last
         return Listed(
             name=handle.name,
+            run=run,
             plan=run.plan,
             state=run.state(),
             cluster=cluster,
@@ -90,22 +92,30 @@ def leaks(target: FrozenTarget, *, now: float | None = None) -> Iterator[Leak]:
     """Clusters and open generations of the target that should have ended. Never one that may still be wanted."""
     now = time.time() if now is None else now
     for item in list_runs(target):
-        if item.plan is None:
+        if item.run is None:
             if item.cluster is not None and float(item.cluster.labels.get("expires", "inf")) < now:
                 owner = item.cluster.labels.get("owner", "")
                 yield Leak(name=item.name, reason="expired, and its run directory is gone", run=None, owner=owner)
             continue
-        run = Run.open(Handle(name=item.name, target=item.plan.target))
-        reason = leak_reason(item, closing_for=_closing_for(run, now), lease_age=_lease_age(run, now), now=now)
+        run = item.run
+        reason = leak_reason(
+            item,
+            closing_for=_closing_for(run, now),
+            lease_age=_lease_age(run, now),
+            unasked_for=_unasked_for(run, now),
+            now=now,
+        )
         if reason:
-            yield Leak(name=item.name, reason=reason, run=run, owner=item.plan.owner)
+            yield Leak(name=item.name, reason=reason, run=run, owner=run.plan.owner)
 
 
-def leak_reason(item: Listed, *, closing_for: float | None, lease_age: float | None, now: float) -> str:
+def leak_reason(
+    item: Listed, *, closing_for: float | None, lease_age: float | None, unasked_for: float | None, now: float
+) -> str:
     """Why this run leaks, empty when it does not (or may not). Pure.
 
     `closing_for`: seconds since closing.json; `lease_age`: seconds since a driver gave up for lack of an orchestrator,
-    None when none did.
+    None when none did; `unasked_for`: seconds since plan.json, None when somebody was about to create the cluster.
     """
     assert item.plan is not None
     present = item.cluster is not None and item.cluster.state is not ClusterState.ABSENT
@@ -115,14 +125,22 @@ def leak_reason(item: Listed, *, closing_for: float | None, lease_age: float | N
         return f"expired {now - item.plan.expires_at:.0f} s ago"
     if item.state is State.CLOSING and closing_for is not None and closing_for > ABANDONED_SECONDS:
         return f"its deletion began {closing_for:.0f} s ago and never ended"
-    if lease_age is not None and lease_age > max(item.plan.target.timing.lease_ttl * 2, ABANDONED_SECONDS):
+    patience = max(item.plan.target.timing.lease_ttl * 2, ABANDONED_SECONDS)
+    if lease_age is not None and lease_age > patience:
         return f"no orchestrator has asked for it for {lease_age:.0f} s"
+    if item.state is State.OPEN and unasked_for is not None and unasked_for > patience + item.plan.limits.start:
+        return f"it was planned {unasked_for:.0f} s ago, and nobody has made its cluster"
     return ""
 
 
 def _closing_for(run: Run, now: float) -> float | None:
     closing = run.dir.closing()
     return None if closing is None else now - closing.at
+
+
+def _unasked_for(run: Run, now: float) -> float | None:
+    """A lone re-run of the plan task opens a generation that nobody goes on with."""
+    return None if run.dir.calls() else now - run.plan.created_at
 
 
 def _lease_age(run: Run, now: float) -> float | None:

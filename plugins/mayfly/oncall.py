@@ -30,7 +30,7 @@ def listing(project: Project, target_name: str | None, *, closed: int, as_json: 
     hidden = silent = 0
     for target in _targets(project, target_name):
         try:
-            found = list_runs(target)
+            found = [item for item in list_runs(target) if not _belongs_elsewhere(item, target, project)]
         except MayflyError as error:  # one place without an answer must not hide the others
             print(f"target {target.name}: {error}", file=sys.stderr)
             silent += 1
@@ -135,6 +135,8 @@ def reap_targets(project: Project, target_name: str | None, *, dry_run: bool) ->
     for target in _targets(project, target_name):
         try:
             for leak in leaks(target):
+                if _belongs_elsewhere(leak, target, project):
+                    continue
                 found += 1
                 left += not _reaped(leak, target, terminal, dry_run=dry_run)
         except MayflyError as error:
@@ -193,6 +195,15 @@ def _targets(project: Project, name: str | None) -> Iterator[FrozenTarget]:
         if name or (target.backend, target.staging) not in seen:  # two targets may share one place; list it once
             seen.add((target.backend, target.staging))
             yield target
+
+
+def _belongs_elsewhere(item: Listed | Leak, target: FrozenTarget, project: Project) -> bool:
+    """Whether a target with another backend, which looks after this run, keeps its runs in the same place."""
+    backend = item.run.plan.target.backend if item.run else target.backend
+    if backend == target.backend:
+        return False
+    others = (project.frozen_target(name) for name in project.targets())
+    return any((other.backend, other.staging) == (backend, target.staging) for other in others)
 
 
 def _by(command: str) -> str:

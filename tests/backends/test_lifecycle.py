@@ -432,6 +432,19 @@ def test_what_is_on_call_sees_and_ends(case: Case) -> None:
     assert list(leaks(case.target, now=run.plan.expires_at + 5)) == []
 
 
+def test_a_plan_that_nobody_goes_on_with_is_closed_as_never_asked_for(case: Case) -> None:
+    run = case.plan(HANG)
+    assert list(leaks(case.target)) == []
+    later = run.plan.created_at + 2 * run.plan.target.timing.lease_ttl + run.plan.limits.start + 60
+    assert later < run.plan.expires_at
+    (leak,) = leaks(case.target, now=later)
+    receipt = end_leak(leak, run.backend, by="test reap")
+    assert receipt is not None
+    assert receipt.rule.startswith("never asked for")
+    assert (receipt.created_at, receipt.billed_seconds) == (None, 0.0)
+    assert list(leaks(case.target, now=later)) == []
+
+
 def test_a_cluster_whose_run_directory_is_gone_is_ended_once_expired(case: Case) -> None:
     import shutil
 

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.cli.conftest import TARGETS, Cli
+
+OTHER = '  other: {backend: "mayfly.backends.local:LocalBackend"}\n'
 
 
 def test_a_run_is_found_once(cli: Cli) -> None:
     cli.add_job("short", "print('here')")
-    other = '  other: {backend: "mayfly.backends.local:LocalBackend"}\n'
     (cli.home / "config").mkdir(exist_ok=True)
-    (cli.home / "config" / "targets.yaml").write_text(TARGETS + other)
+    (cli.home / "config" / "targets.yaml").write_text(TARGETS + OTHER)
     assert cli("run", "short").returncode == 0
+    listed = cli("ls").stdout.splitlines()
+    assert [line.split()[2] for line in listed[1:]] == ["local"], listed
+    assert len(cli("ls", "--json").stdout.splitlines()) == 1
+    assert cli("ls", "--target", "other").stdout.strip() == "no runs yet"
     shown = cli("show", "mayfly-short")
     assert shown.returncode == 0, shown.stderr
     deleted = cli("delete", "mayfly-short")
     assert deleted.returncode == 0, deleted.stderr
+
+
+def test_an_expired_run_is_reaped_once(cli: Cli) -> None:
+    cli.add_job("short", "print('here')")
+    (cli.home / "config").mkdir(exist_ok=True)
+    (cli.home / "config" / "targets.yaml").write_text(TARGETS + OTHER)
+    assert cli("run", "short").returncode == 0
+    folder = cli.home / ".mayfly/staging/runs" / cli.only_run().name
+    for name in ("receipt.json", "closing.json"):
+        (folder / name).unlink()
+    path = folder / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"expires_at": "2026-01-01T00:00:00Z"}))
+    only_looks = cli("reap", "--dry-run")
+    assert only_looks.returncode == 3
+    assert len(only_looks.stdout.splitlines()) == 1, only_looks.stdout
+    assert "(local)" in only_looks.stdout
