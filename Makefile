@@ -20,7 +20,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: killpoints help install demo data test check format up bench verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
+.PHONY: killpoints help install demo demo-yarn data test check format up bench verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -44,6 +44,11 @@ install: $(STAMP)  ## make or update the environment of the lane
 
 demo: data  ## run the example job `flights` by Airflow on this machine, from nothing, and show what came of it
 	@$(BIN)/python -m mayfly.airflow.dagstest flights
+
+demo-yarn: data  ## the same on a real Hadoop on this machine (yarn-up): its workers run in YARN containers
+	@[ -e .hadoop/pids ] || $(MAKE) --no-print-directory yarn-up
+	@$(BIN)/python -m mayfly.cli env build flights --target edge
+	@. .hadoop/env.sh && $(BIN)/python -m mayfly.airflow.dagstest flights --conf '{"target": "edge"}'
 
 data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
 	@$(BIN)/python scripts/make_demo_data.py

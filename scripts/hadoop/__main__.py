@@ -31,7 +31,9 @@ def up(args: argparse.Namespace) -> None:
     print("To use it from this shell:")
     values = {**hadoop.env, "PATH": f"{hadoop.folder}/bin"}
     values = {key: shlex.quote(value) + (":$PATH" if key == "PATH" else "") for key, value in values.items()}
-    print("  export " + " ".join(f"{key}={value}" for key, value in values.items()))
+    export = "export " + " ".join(f"{key}={value}" for key, value in values.items())
+    print(f"  {export}")
+    (args.folder / "env.sh").write_text(f"{export}\n")
 
 
 def down(args: argparse.Namespace) -> None:
