@@ -188,7 +188,8 @@ class Supervisor:
             limit_s=end.limit,
             oom_kills=max(0, oom_kills() - self._oom_before),
             detail="" if end.by == "preflight" else end.detail,
-            waiting=self.evidence.waiting if ended_in is not Phase.RUN else "",
+            # Why it waited is why it ended only where its patience ended.
+            waiting=self.evidence.waiting if end.by == "start" and end.limit else "",
             launcher=self.order.launcher,
         )
 
