@@ -1,8 +1,8 @@
 """What holds for every test: nothing of the user's Airflow or Mayfly is touched, nothing is left behind.
 
 - Environment: AIRFLOW_HOME, the state folder and the installation's id are the session's own, in a temporary folder.
-- Processes: every child inherits MAYFLY_TEST_SESSION; whatever carries it after the last fixture has ended is a
-  failure, with the test that started it.
+- Processes: every child inherits MAYFLY_TEST_SESSION; whatever carries it, works in the session's temporary folders or
+  descends from such after the last fixture has ended is a failure, with the test that started it where that is known.
 - Files: in CI, nothing new may lie in the clone or in the user's home afterwards.
 - Skips: in CI a skipped test is a failure; nobody reads the reasons of green runs.
 """
@@ -21,6 +21,8 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.processes import family, marked, works_below
 
 pytest_plugins = ["tests.yarn.fixtures"]
 
@@ -60,19 +62,17 @@ def state_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     yield folder
 
 
+_PLACES = [TMP]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_folders(tmp_path_factory: pytest.TempPathFactory) -> None:
+    _PLACES.append(tmp_path_factory.getbasetemp())
+
+
 def left_processes() -> list[psutil.Process]:
     """Processes that were started by this session's tests and still run."""
-    found = []
-    ours = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    for process in psutil.process_iter():
-        try:
-            if process.pid in ours or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            if process.environ().get("MAYFLY_TEST_SESSION") == SESSION:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
+    return family([marked("MAYFLY_TEST_SESSION", SESSION), *(works_below(place) for place in _PLACES)])
 
 
 def files_outside() -> set[str]:

@@ -17,6 +17,7 @@ from mayfly.airflow.standalone import Stack
 from mayfly.contract import Phase, Plan, Receipt
 from mayfly.rundir import FileStore, RunDir
 from tests.lifecycle.airflow_api import Api, Run
+from tests.processes import of_cluster
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -52,16 +53,7 @@ class Live:
         return len(list((self.project / "data" / "marks" / rundir.name).glob("*")))
 
     def processes(self, rundir: RunDir) -> list[psutil.Process]:
-        """Whatever carries this cluster's mark in its environment."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and process.environ().get("MAYFLY_CLUSTER") == rundir.name:
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+        return of_cluster(rundir.name)
 
     def none_left(self, rundir: RunDir) -> bool:
         deadline = time.monotonic() + GONE_SECONDS

@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -377,7 +378,8 @@ def _(case: Case) -> Seen:
     return case.seen("failed" if code else "success")
 
 
-def dags_test(case: Case, dag_id: str) -> subprocess.Popen[bytes]:
+@contextmanager
+def dags_test(case: Case, dag_id: str) -> Iterator[subprocess.Popen[bytes]]:
     case.dag_id = dag_id
     stack = case.world.stack
     home = stack.home.with_name(dag_id)
@@ -391,10 +393,12 @@ def dags_test(case: Case, dag_id: str) -> subprocess.Popen[bytes]:
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
     }
     with (home / "out.log").open("wb") as out:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "airflow", "dags", "test", dag_id],
             env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=home,
         )  # fmt: skip
+    with case.world.hand(process):
+        yield process
 
 
 # ---------------------------------------------------------------- it is 3 a.m.: what the runbook says to type

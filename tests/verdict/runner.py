@@ -51,7 +51,7 @@ class Runner:
                 try:
                     list(pool.map(self.one, [row for row in rows if not row.alone]))
                 except BaseException:
-                    self.world.over.set()
+                    self.world.stop()
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise
         finally:

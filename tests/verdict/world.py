@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from mayfly.contract import Plan
 from mayfly.rundir import FileStore, RunDir
 from mayfly.states import ClusterState
 from tests.lifecycle.airflow_api import Api, Run
+from tests.processes import of_cluster
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIVE = ROOT / "tests" / "lifecycle"
@@ -94,6 +96,7 @@ class World:
     """Seconds for any wait; only turns a hang into a failure."""
     over: threading.Event = field(default_factory=threading.Event)
     """Nothing is worth waiting for any more."""
+    hands: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @property
     def store(self) -> FileStore:
@@ -116,36 +119,49 @@ class World:
 
     def mayfly(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command line, as whoever is on call types it."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             [sys.executable, "-m", "mayfly.cli", *arguments],
             env={**self.stack.env, **environment},
             cwd=self.stack.project,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=180,
-            check=False,
+            start_new_session=True,
         )
-        print(
-            f"    $ mayfly {' '.join(arguments)} -> {done.returncode}\n{done.stdout}{done.stderr}", end="", flush=True
-        )
-        return done
+        with self.hand(process):
+            output, errors = process.communicate(timeout=180)
+        print(f"    $ mayfly {' '.join(arguments)} -> {process.returncode}\n{output}{errors}", end="", flush=True)
+        return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def plans(self) -> list[tuple[RunDir, Plan]]:
         dirs = (RunDir(self.store, name) for name in sorted({path.split("/")[1] for path in self.store.list("runs/")}))
         return [(rundir, plan) for rundir in dirs if (plan := rundir.plan())]
 
     def processes(self, name: str) -> list[psutil.Process]:
-        """All that carry this cluster's mark in their environment, or work in its folder: a Dask worker that sets its
-        title has overwritten its environment."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                alive = process.status() != psutil.STATUS_ZOMBIE
-                if alive and (process.environ().get("MAYFLY_CLUSTER") == name or f"/{name}/" in process.cwd()):
-                    found.append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
+        return of_cluster(name)
+
+    @contextmanager
+    def hand(self, process: subprocess.Popen[Any]) -> Iterator[subprocess.Popen[Any]]:
+        """A process in a session of its own that a row waits for; it ends with the row, and with the world."""
+        self.hands.append(process)
+        try:
+            yield process
+        finally:
+            self._end(process)
+            process.wait()
+            self.hands.remove(process)
+
+    def stop(self) -> None:
+        """Whoever waits waits no more."""
+        self.over.set()
+        for process in list(self.hands):
+            self._end(process)
+
+    @staticmethod
+    def _end(process: subprocess.Popen[Any]) -> None:
+        if process.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     def end_all(self) -> None:
         self.stack.stop()
