@@ -19,7 +19,7 @@ from mayfly.contract import JobOrder, Lease, Limits, Phase, Record, Status, Time
 from mayfly.rundir import AttemptDir, FileStore, RunDir
 
 LIB = Path(mayfly.__file__).parent.parent
-PATIENCE = 90.0
+PATIENCE = 240.0
 """Seconds: for whatever should happen at once, on a machine with much else to do."""
 
 FAST = Timing(status=0.3, segment=0.3, stop_grace=2.0, last_write=10.0)

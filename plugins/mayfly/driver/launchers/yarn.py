@@ -25,7 +25,7 @@ from mayfly.driver.launchers import yarn_files
 from mayfly.driver.launchers.base import Launch, LaunchError
 from mayfly.driver.launchers.hadoop_site import HadoopSite
 from mayfly.driver.launchers.resource_manager import ResourceManager
-from mayfly.driver.launchers.sizing import container_mib
+from mayfly.driver.launchers.sizing import container_mib, worker_limit
 from mayfly.driver.launchers.skein_client import open_client
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_facts import Size
@@ -116,6 +116,10 @@ def _default_fs(site: HadoopSite) -> str:
 
 async def _check(launch: Launch, plan: YarnPlan, manager: ResourceManager) -> None:
     workers = launch.workers
+    try:
+        worker_limit(workers.memory)
+    except ValueError as error:
+        raise LaunchError(FailureClass.QUOTA, str(error)) from error
     notes = await asyncio.to_thread(
         manager.check,
         plan,

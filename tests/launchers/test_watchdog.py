@@ -1,0 +1,133 @@
+"""The way back, with the real script in a real bash."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mayfly.driver.launchers.watchdog import Watchdog
+
+
+@pytest.fixture
+def masters() -> Iterator[list[subprocess.Popen[bytes]]]:
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def start_master(script: str, masters: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([shutil.which("bash") or "bash", "-c", script], stderr=subprocess.PIPE)
+    masters.append(process)
+    return process
+
+
+def test_it_is_heard_and_ends_when_the_driver_does(masters: list[subprocess.Popen[bytes]]) -> None:
+    async def work() -> None:
+        watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: None)
+        await watchdog.start()
+        master = start_master(watchdog.script("127.0.0.1", grace=3), masters)
+        await asyncio.wait_for(watchdog.seen.wait(), 30)
+        await asyncio.sleep(5)  # longer than the grace
+        assert master.poll() is None
+        await watchdog.close()
+        began = time.monotonic()
+        code = await asyncio.to_thread(master.wait, 60)
+        assert code == 1
+        assert time.monotonic() - began >= 2
+        assert master.stderr is not None
+        assert b"no answer from the driver at 127.0.0.1:" in master.stderr.read()
+
+    asyncio.run(work())
+
+
+def test_somebody_else_on_the_port_is_not_the_driver(masters: list[subprocess.Popen[bytes]]) -> None:
+    async def work() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while await reader.readline():
+                writer.write(b"hello\n")
+            writer.close()
+
+        watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: None)
+        await watchdog.start()
+        script = watchdog.script("127.0.0.1", grace=2)
+        port = watchdog.port
+        await watchdog.close()
+        stranger = await asyncio.start_server(answer, "127.0.0.1", port)
+        assert await asyncio.to_thread(start_master(script, masters).wait, 60) == 1
+        stranger.close()
+
+    asyncio.run(work())
+
+
+def test_who_does_not_know_the_word_is_not_heard() -> None:
+    async def work() -> None:
+        watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: pytest.fail(text))
+        await watchdog.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", watchdog.port)
+        writer.write(b"wrong 3 I am a worker\n")
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert not watchdog.seen.is_set()
+        writer.close()
+        await watchdog.close()
+
+    asyncio.run(work())
+
+
+def test_a_full_range_of_ports_is_named() -> None:
+    async def work() -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            watchdog = Watchdog(bind="127.0.0.1", ports=(port, port), said=lambda worker, text: None)
+            with pytest.raises(OSError, match=f"no free port in {port}-{port} on 127.0.0.1"):
+                await watchdog.start()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"python": "3.5"}, "python: the driver has Python 3.5, the worker would have "),
+        ({"versions": {"no-such-package": "1"}}, "no-such-package: not installed in "),
+        ({"versions": {"dask": "1.0"}}, "has "),
+    ],
+)
+def test_a_worker_that_cannot_start_says_why(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    """`mayfly_worker.py` as it runs in a container, with a Python that will not do."""
+    import json
+
+    from mayfly.driver.launchers.yarn_files import WORKER
+
+    async def work() -> None:
+        heard: list[tuple[str, str]] = []
+        watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: heard.append((worker, text)))
+        await watchdog.start()
+        settings = {
+            "python": "{}.{}".format(*sys.version_info[:2]),
+            "versions": {},
+            "watchdog": {"host": "127.0.0.1", "port": watchdog.port, "word": watchdog.word},
+            **change,
+        }
+        (tmp_path / "mayfly.json").write_text(json.dumps(settings))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-E", "-s", str(WORKER), cwd=tmp_path, env={"MAYFLY_WORKER_NAME": "3"}
+        )
+        assert await asyncio.wait_for(process.wait(), 60) == 78
+        assert heard
+        assert heard[0][0] == "3"
+        assert heard[0][1].startswith(said) or said in heard[0][1]
+        await watchdog.close()
+
+    asyncio.run(work())
