@@ -12,6 +12,7 @@ import os
 import platform
 import secrets
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -163,8 +164,11 @@ async def run(
     """All checks on all present workers; the versions when they pass, PreflightError when not."""
     import asyncio
 
+    import cloudpickle
     from distributed import Client
 
+    # Workers in an environment of their own have no Mayfly: the checks travel as code, not by name.
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     mine = report()
     async with Client(scheduler.address, security=security, asynchronous=True, set_as_default=False) as client:
         names = {address: f"worker {ws.name}" for address, ws in scheduler.workers.items()}
