@@ -190,6 +190,8 @@ class Plan:
     asked: WorkersPlan
     notes: tuple[str, ...] = ()
     """What was adjusted and why, for people ("asked 4 x 14 GB, fitted 2 x 4 GB")."""
+    profile: str = ""
+    """Which values the job's profile gave, in words; empty when it has none."""
     dask: Mapping[str, Json] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)

@@ -109,7 +109,8 @@ def make_plan(
         },
         workers=workers,
         asked=asked,
-        notes=(*profile_note(job), *notes, *more),
+        notes=(*notes, *more),
+        profile=profile_words(job),
         dask=job.cluster.dask,
         env=job.env,
         inputs=resolve(job.inputs, home=home),
@@ -179,12 +180,11 @@ def with_yarn(job: JobSpec, *, target: FrozenTarget) -> tuple[YarnPlan | None, t
     return None, (f"target {target.name} has no YARN: cluster.yarn ({keys}) is not used",)
 
 
-def profile_note(job: JobSpec) -> tuple[str, ...]:
-    """Which values the profile gave, and not the job itself."""
+def profile_words(job: JobSpec) -> str:
+    """Which values the profile gave, and not the job itself; empty without a profile."""
     if job.cluster.profile is None or job.from_profile is None:
-        return ()
-    given = ", ".join(job.from_profile) or "nothing that the job does not say itself"
-    return (f"profile {job.cluster.profile} gave {given}",)
+        return ""
+    return f"{job.cluster.profile} gave {', '.join(job.from_profile) or 'nothing that the job does not say itself'}"
 
 
 def describe(plan: Plan) -> tuple[str, ...]:
@@ -193,6 +193,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
     stall = f"{plan.limits.stall:.0f} s" if plan.limits.stall else "off"
     lines = [
         f"cluster   {plan.name} (generation {plan.generation}) on target {plan.target.name} ({plan.target.backend})",
+        *([f"profile   {plan.profile}"] if plan.profile else []),
         f"workers   {plan.workers}",
         *(f"          {note}" for note in plan.notes),
         *([f"yarn      {_yarn_words(plan.yarn)}"] if plan.yarn else []),

@@ -161,6 +161,7 @@ def _planned(plan: Plan) -> tuple[Row, ...]:
     limits = plan.limits
     rows = [
         ("target", f"{plan.target.name} ({plan.target.backend}, {plan.target.launcher})"),
+        ("profile", plan.profile),
         ("workers", str(plan.workers)),
         ("asked", str(plan.asked) if plan.asked != plan.workers else ""),
         ("queue", _queue(plan.yarn) if plan.yarn else ""),

@@ -494,6 +494,10 @@ KNOWN |= {
                   "Current usage: 1.1 GB of 1 GB physical memory used; 3.0 GB of 2.1 GB virtual memory used."),
         WORKER_MEMORY, False, "1.1 GB of 1 GB physical memory used", "try 4 GB",
     ),
+    "yarn memory, as the launcher says it": (
+        yarn_loss("worker 1 was lost: killed for its memory (1.6 GB of 1 GB physical memory used)"),
+        WORKER_MEMORY, False, "worker 1 was lost", "try 4 GB",
+    ),
     "yarn virtual memory": (
         yarn_loss("worker 3: Container exited with exit code -103"),
         WORKER_MEMORY, False, "-103", "YARN counts all processes",

@@ -119,23 +119,23 @@ def test_what_a_profile_leaves_out_keeps_its_default(project: Project) -> None:
 def test_a_job_without_a_profile_is_as_before(project: Project) -> None:
     spec = job(project, "owner: a\n")
     assert (spec.cluster, spec.from_profile, spec.start_timeout) == (ClusterSpec(), None, 1800)
-    assert plan(spec).notes == ()
+    assert plan(spec).profile == ""
 
 
 def test_the_plan_says_what_the_profile_gave(project: Project) -> None:
     planned = plan(job(project, "cluster: {profile: etl, workers: 2, dask: {a.b: 1}, yarn: {queue: x, priority: 1}}\n"))
-    note = (
-        "profile etl gave worker.cores 3, worker.memory 14 GB, dask.distributed.worker.memory.target 0.7, "
+    words = (
+        "etl gave worker.cores 3, worker.memory 14 GB, dask.distributed.worker.memory.target 0.7, "
         "dask.distributed.worker.memory.spill 0.8, dask.distributed.adaptive.wait-count 24, start_timeout 15m"
     )
-    assert planned.notes[0] == note
-    assert any(note in line for line in describe(planned))
+    assert planned.profile == words
+    assert f"profile   {words}" in describe(planned)
     assert planned.limits.start == 900
 
 
 def test_a_profile_that_gave_nothing_says_so(project: Project) -> None:
     spec = job(project, "cluster: {profile: small, worker: {memory: 2 GB}}\n")
-    assert plan(spec).notes == ("profile small gave nothing that the job does not say itself",)
+    assert plan(spec).profile == "small gave nothing that the job does not say itself"
 
 
 # ---------------------------------------------------------------- wrong
