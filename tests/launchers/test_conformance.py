@@ -10,14 +10,19 @@ from typing import Any
 
 import pytest
 
-from mayfly.contract import Outcome
+from mayfly.contract import Outcome, YarnPlan
 from mayfly.driver.launchers import base
+from mayfly.driver.launchers.sizing import worker_limit
 from tests.driver.driving import Drive, Driving
 
-LAUNCHERS = ["processes"]
+LAUNCHERS = ["processes", "yarn"]
+
+pytestmark = pytest.mark.timeout(600)  # a Hadoop is started
 
 ODD = 'it\'s "$(id)" `x` $HOME\ntwo ✓'
 MEMORY = 500_000_000
+LIMIT = {"processes": MEMORY, "yarn": worker_limit(MEMORY)}
+"""What Dask may use: on YARN `cluster.worker.memory` is the container's size."""
 
 SEE = '''
 """Runs on every worker and on the scheduler."""
@@ -66,7 +71,7 @@ def tell(what, value):
     print("TOLD " + json.dumps({what: value}), flush=True)
 
 def until(condition):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while not condition() and time.monotonic() < end:
         time.sleep(0.1)
 
@@ -79,9 +84,11 @@ client = Client()
 tell("first", list(client.run(see).values()))
 tell("scheduler", client.run_on_scheduler(see))
 tell("script", {key: value for key, value in see().items() if key not in ("nthreads", "memory", "address")})
-futures = client.map(in_a_task, range(30))
+load = client.map(time.sleep, [1 + i / 1000 for i in range(600)])  # until there are three, however long that takes
 until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) >= 3)
 tell("later", list(client.run(see).values()))
+futures = client.map(in_a_task, range(30))
+client.cancel(load)
 tell("results", client.gather(futures))
 before = set(client.run(os.getpid).values())
 try:
@@ -122,9 +129,12 @@ FILES = {
 
 @pytest.fixture(scope="module", params=LAUNCHERS)
 def launched(request: pytest.FixtureRequest, driving: Driving) -> tuple[Drive, dict[str, Any]]:
+    environment = request.getfixturevalue("hadoop_session").env if request.param == "yarn" else {}
     drive = driving.run(
         FILES,
+        environment=environment,
         launcher=request.param,
+        yarn=YarnPlan(fast_heartbeat=True),
         minimum=1,
         maximum=3,
         cores=2,
@@ -158,8 +168,9 @@ def test_everybody_sees_the_jobs_folder_and_settings(launched: tuple[Drive, dict
         assert seen["in_task"] == 1007
         assert seen["data"] == "a,b\n1,2\n"
         assert seen["beside"] is True
-        assert seen["cwd"] == job
-        assert seen["path0"] == job
+        if who in ("script", "scheduler") or drive.order.launcher == "processes":
+            assert seen["cwd"] == job
+        assert seen["path0"] == seen["cwd"]  # elsewhere it is a copy
         assert seen["env"] == ODD
         assert seen["spill"] == 0.66
         assert seen["own"] == "kept"
@@ -177,7 +188,7 @@ def test_it_grew_and_replaced(launched: tuple[Drive, dict[str, Any]]) -> None:
 def test_workers_have_the_size_that_was_planned(launched: tuple[Drive, dict[str, Any]], who: str) -> None:
     for seen in views(launched[1], who):
         assert seen["nthreads"] == 2
-        assert seen["memory"] == MEMORY
+        assert seen["memory"] == LIMIT[launched[0].order.launcher]
 
 
 @pytest.mark.parametrize("who", ["first", "later", "replaced"])
@@ -208,7 +219,7 @@ def test_the_log_is_quiet_where_dask_chats(launched: tuple[Drive, dict[str, Any]
 
 
 def test_an_unknown_launcher_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown launcher 'slurm'; known: processes"):
+    with pytest.raises(ValueError, match="unknown launcher 'slurm'; known: processes, yarn"):
         base.open_launcher("slurm")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from distributed import LocalCluster
 
+from mayfly.driver.launchers.adaptive import Adaptive
 from mayfly.driver.launchers.base import Launch
 
 
@@ -31,5 +32,5 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     )
     async with cluster:
         if workers.adaptive:
-            cluster.adapt(minimum=workers.minimum, maximum=workers.maximum)
+            cluster.adapt(Adaptive=Adaptive, minimum=workers.minimum, maximum=workers.maximum)
         yield cluster

@@ -185,6 +185,14 @@ class ResourceManager:
         except NotThere as error:
             raise YarnRefused(f"{app_id}: not known to the ResourceManager, its lifetime cannot be set") from error
 
+    def set_priority(self, app_id: str, priority: int) -> None:
+        """Higher comes first within a queue. YarnRefused where the scheduler knows no priorities (Fair), or the queue
+        forbids it."""
+        try:
+            self._http.put(f"/ws/v1/cluster/apps/{quote(app_id)}/priority", {"priority": priority})
+        except NotThere as error:
+            raise YarnRefused(f"{app_id}: not known to the ResourceManager, its priority cannot be set") from error
+
     def why_waiting(self, app_id: str, *, wanted: int, have: int, worker: Size) -> str:
         """One line, such as "3 of 8 workers; queue batch at its maximum 50 %; pending 5 x 14 GB". Never raises: says
         that the ResourceManager does not answer instead."""

@@ -41,22 +41,15 @@ MIB = 1 << 20
 async def launch(launch: Launch) -> AsyncIterator[Any]:
     """See `base`. LaunchError says what cannot work here, and what to do."""
     plan = launch.order.yarn or YarnPlan()
-    try:
-        manager = await asyncio.to_thread(ResourceManager.find, os.environ)
-        default_fs = _default_fs(HadoopSite.find(os.environ))
-        await _check(launch, plan, manager)
-        await _end_earlier(launch, manager)
-    except YarnRefused as error:
-        raise LaunchError(_kind(error), str(error)) from error
-    except YarnUnavailable as error:
-        raise LaunchError(FailureClass.START_FAILED, f"{error}: nothing was started") from error
-    address = plan.address or address_towards(manager.hosts)
-    bind = address if _is_local(address) else "0.0.0.0"
     folder = launch.folder / "yarn"
     folder.mkdir(mode=0o700)
     opening = asyncio.create_task(asyncio.to_thread(open_client, folder / "skein.log"))
+    opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # who waits for it hears of it
+    manager, default_fs = await _prepare(launch, plan)
+    address = plan.address or address_towards(manager.hosts)
+    bind = address if _is_local(address) else "0.0.0.0"
+    watchdog = Watchdog(bind=bind, ports=plan.watchdog_ports, said=lambda worker, text: life.said(worker, text))
     try:
-        watchdog = Watchdog(bind=bind, ports=plan.watchdog_ports, said=lambda worker, text: life.said(worker, text))
         await _or_network(watchdog.start(), "watchdog")
         life = YarnLife(
             launch=launch,
@@ -91,7 +84,7 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
                     await life.begin(client, files)
                     cluster.scale(max(1, launch.workers.minimum))
                     if launch.workers.adaptive:
-                        cluster.adapt(minimum=max(1, launch.workers.minimum), maximum=launch.workers.maximum)
+                        cluster.adapt(minimum=launch.workers.minimum, maximum=launch.workers.maximum)
                     yield cluster
                 finally:
                     await cluster.close()
@@ -99,6 +92,20 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     finally:
         opening.cancel()
         await watchdog.close()
+
+
+async def _prepare(launch: Launch, plan: YarnPlan) -> tuple[ResourceManager, str]:
+    """Whether this can run here at all, and room for it; the address of the cluster's file system."""
+    try:
+        manager = await asyncio.to_thread(ResourceManager.find, os.environ)
+        default_fs = _default_fs(HadoopSite.find(os.environ))
+        await _check(launch, plan, manager)
+        await _end_earlier(launch, manager)
+    except YarnRefused as error:
+        raise LaunchError(_kind(error), str(error)) from error
+    except YarnUnavailable as error:
+        raise LaunchError(FailureClass.START_FAILED, f"{error}: nothing was started") from error
+    return manager, default_fs
 
 
 def _default_fs(site: HadoopSite) -> str:

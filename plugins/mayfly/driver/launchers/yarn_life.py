@@ -39,7 +39,7 @@ from mayfly.stores import open_store
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
-WAY_BACK_SECONDS = 20.0
+WAY_BACK_SECONDS = 30.0
 """From the application master's start to its first word to us."""
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
@@ -239,6 +239,11 @@ class YarnLife:
         request = replace(self._request, tags=self._request.tags | {f"application-{number}"})
         application = await self._submitted(specification(request, security))
         self._applications.append(application.id)
+        if self._plan.priority is not None:
+            try:
+                await asyncio.to_thread(self._manager.set_priority, application.id, self._plan.priority)
+            except MayflyError as error:
+                self._launch.tell("say", text=f"priority {self._plan.priority} was not set: {error}")
         try:
             await self._arrived(application.id)
             await application.connect(security)

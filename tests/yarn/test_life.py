@@ -1,0 +1,208 @@
+"""Life and death of a run's YARN application, by real kills on a real Hadoop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from mayfly.contract import FailureClass, Limits, Outcome, YarnPlan
+from mayfly.driver.launchers.yarn_tags import tag_of
+from scripts.hadoop import Hadoop
+from tests.driver.driving import CLUSTER, PATIENCE, Drive, Driving
+
+pytestmark = pytest.mark.timeout(900)
+
+LIMITS = Limits(start=240, job=300, stall=0)
+PLAN = YarnPlan(fast_heartbeat=True, grace=10.0)
+MEMORY = 512 << 20
+
+SUM = """
+import time
+from dask.distributed import Client
+
+def f(i):
+    time.sleep(0.5)
+    return i
+
+client = Client()
+print("GO", flush=True)
+print("SUM", sum(client.gather(client.map(f, range(60)))), flush=True)
+"""
+"""60 tasks of half a second: 1770."""
+
+SLEEP = SUM.partition('print("SUM')[0] + "time.sleep(600)\n"
+
+
+@pytest.fixture
+def driving(tmp_path: Path) -> Iterator[Driving]:
+    driving = Driving(tmp_path, [])
+    yield driving
+    driving.end()
+
+
+def start(driving: Driving, hadoop: Hadoop, script: str, **order: Any) -> Drive:
+    given = {"launcher": "yarn", "yarn": PLAN, "limits": LIMITS, "minimum": 2, "memory": MEMORY, **order}
+    return driving.start({"job.py": script}, environment=hadoop.env, **given)
+
+
+def running(hadoop: Hadoop) -> list[str]:
+    """Ids of this run's applications that have not ended."""
+    states = "NEW,NEW_SAVING,SUBMITTED,ACCEPTED,RUNNING"
+    return [app["id"] for app in hadoop.apps(states=states, applicationTags=tag_of(CLUSTER))]
+
+
+def containers(application: str) -> list[psutil.Process]:
+    """Processes of all containers of an application, its master's, too."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if application.removeprefix("application_") in process.environ().get("CONTAINER_ID", ""):
+                found.append(process)
+        except (psutil.Error, OSError):
+            pass
+    return found
+
+
+def worker_processes(application: str) -> list[psutil.Process]:
+    """Nannies: the Dask worker command of each container."""
+    return [p for p in containers(application) if any("distributed.cli.dask_worker" in part for part in p.cmdline())]
+
+
+def until(done: Any, seconds: float = PATIENCE) -> float:
+    """Seconds until `done()`."""
+    began = time.monotonic()
+    while not done():
+        assert time.monotonic() - began < seconds, "waited in vain"
+        time.sleep(0.2)
+    return time.monotonic() - began
+
+
+def test_a_killed_container_is_replaced(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SUM)
+    drive.wait_for_line("GO")
+    (application,) = running(hadoop)
+    victim = worker_processes(application)[0]
+    for process in [*victim.children(recursive=True), victim]:
+        process.kill()
+    record = drive.record()
+    assert record.outcome is Outcome.SUCCESS, drive.log()
+    assert "SUM 1770" in drive.log()
+    assert record.workers_lost >= 1
+    assert running(hadoop) == []
+    assert record.yarn is not None
+    assert record.yarn.applications == (application,)
+    assert record.yarn.containers_started >= 3
+    assert record.yarn.memory_mib_seconds > 0
+
+
+def test_a_second_application_when_its_master_dies_and_no_third(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SUM.replace("range(60)", "range(400)"))
+    drive.wait_for_line("GO")
+    (first,) = running(hadoop)
+    hadoop.kill_application_master(first)
+    drive.wait(lambda: [app for app in running(hadoop) if app != first])
+    drive.wait(lambda: (status := drive.status()) is not None and status.workers == 2 and "once more" in drive.log())
+    (second,) = running(hadoop)
+    until(lambda: len(worker_processes(second)) >= 2)
+    hadoop.kill_application_master(second)
+    record = drive.record()
+    assert record.outcome is Outcome.FAILED
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.WORKER_LOST, record.failure
+    assert record.failure.retryable
+    assert "application master died" in record.failure.summary()
+    assert running(hadoop) == []
+
+
+def test_the_job_goes_on_when_the_application_master_dies(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SUM)
+    drive.wait_for_line("GO")
+    hadoop.kill_application_master(running(hadoop)[0])
+    record = drive.record()
+    assert record.outcome is Outcome.SUCCESS, drive.log()
+    assert "SUM 1770" in drive.log()
+    assert record.yarn is not None
+    assert len(record.yarn.applications) == 2
+
+
+def test_nothing_outlives_a_killed_driver(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SLEEP)
+    drive.wait_for_line("GO")
+    (application,) = running(hadoop)
+    kill_all(drive)
+    assert until(lambda: not running(hadoop), 120) < 60
+    until(lambda: not containers(application), 30)
+
+
+def test_the_lease_ends_it_when_the_watchdog_cannot(hadoop: Hadoop, driving: Driving) -> None:
+    """The application master and its watchdog are stopped, not ended: only the ResourceManager is left to act."""
+    drive = start(driving, hadoop, SLEEP)
+    drive.wait_for_line("GO")
+    (application,) = running(hadoop)
+    workers = {p.pid for worker in worker_processes(application) for p in [worker, *worker.children(recursive=True)]}
+    for process in containers(application):
+        if process.pid not in workers and any("bash" in part for part in process.cmdline()):
+            process.send_signal(signal.SIGSTOP)
+    kill_all(drive)
+    assert until(lambda: not running(hadoop), 120) < 60
+
+
+def test_a_new_attempt_ends_what_the_last_one_has_left(hadoop: Hadoop, driving: Driving) -> None:
+    patient = YarnPlan(fast_heartbeat=True, grace=300.0)
+    first = start(driving, hadoop, SLEEP, yarn=patient, minimum=1)
+    first.wait_for_line("GO")
+    (left,) = running(hadoop)
+    kill_all(first)
+    second = start(driving, hadoop, SUM.replace("range(60)", "range(2)"), minimum=1, attempt=1)
+    assert second.record().outcome is Outcome.SUCCESS, second.log()
+    assert f"ending {left}, which an earlier attempt has left behind" in second.log()
+    assert hadoop.app(left)["state"] == "KILLED"
+
+
+def test_the_resource_manager_goes_and_comes_back(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SUM.replace("range(60)", "range(200)"), yarn=YarnPlan(fast_heartbeat=True))
+    drive.wait_for_line("GO")
+    hadoop.kill_resourcemanager()
+    time.sleep(5)
+    hadoop.start_resourcemanager()
+    record = drive.record()
+    assert record.outcome is Outcome.SUCCESS, drive.log()
+    assert "SUM 19900" in drive.log()
+    assert running(hadoop) == []
+
+
+def test_cancelling_a_start_ends_the_application(hadoop: Hadoop, driving: Driving) -> None:
+    """No room for the workers: the job waits, says so, and is told to stop."""
+    drive = start(driving, hadoop, SLEEP, minimum=40)
+    drive.wait(lambda: (status := drive.status()) is not None and "of 40 workers" in status.note)
+    assert len(running(hadoop)) == 1
+    drive.process.send_signal(signal.SIGTERM)
+    assert drive.record().outcome is Outcome.CANCELLED
+    assert running(hadoop) == []
+
+
+def test_no_container_in_time_is_explained(hadoop: Hadoop, driving: Driving) -> None:
+    drive = start(driving, hadoop, SLEEP, minimum=40, limits=Limits(start=60, job=60, stall=0))
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls in (FailureClass.STOCKOUT, FailureClass.QUOTA)
+    assert record.failure.retryable
+    assert "of 40 workers" in record.failure.summary()
+    assert running(hadoop) == []
+
+
+def kill_all(drive: Drive) -> None:
+    """SIGKILL to the driver and all it has started here, as when the machine goes away."""
+    for process in [psutil.Process(drive.process.pid), *drive.descendants()]:
+        try:
+            os.kill(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    drive.process.wait(PATIENCE)
