@@ -92,7 +92,7 @@ outputs: # a path counts from the project's folder; gs://... and s3://... work, 
   by_hour: data/results/<NAME>
 
 target: <TARGET> # a name from config/targets.yaml
-cluster:
+cluster: # `profile: etl` would begin with the sizes of a profile from config/profiles.yaml
   workers: 2 # or {min: 1, max: 8} to follow the load
   worker: {cores: 1, memory: 1 GB}
 timeout: 30m
