@@ -20,7 +20,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: killpoints help install demo demo-yarn data test check format up bench verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
+.PHONY: killpoints help install demo demo-yarn data test check format up bench bench-yarn verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -70,6 +70,9 @@ up: $(STAMP)  ## a local Airflow with its UI on loopback; Ctrl-C stops it
 
 bench: $(STAMP)  ## every promised speed, measured in pairs, some 12 minutes (PAIRS=3: a quick look)
 	@for file in benchmarks/*.py; do echo "=== $$file"; $(BIN)/python "$$file" $(PAIRS) || exit 1; done
+
+bench-yarn: $(STAMP)  ## the same for Dask on YARN, on a Hadoop of its own
+	@for file in benchmarks/yarn/*.py; do echo "=== $$file"; PYTHONPATH=benchmarks:. $(BIN)/python "$$file" $(PAIRS) || exit 1; done
 
 verdict: $(STAMP)  ## everything that can happen to a run, under a real Airflow (VERDICT_ARGS='--write', '--only TEXT')
 	@PYTHONPATH=plugins $(BIN)/python -m tests.verdict $(VERDICT_ARGS)

@@ -21,13 +21,14 @@ from mayfly.planning import plan_step
 from mayfly.poke import Poll
 from mayfly.project import Project
 
+LOCAL = "targets:\n  local:\n    backend: local\n    staging: .mayfly/staging\n"
 TWO_WORKERS = "cluster: {workers: 2, worker: {cores: 1, memory: 600 MB}}\nretries: 0\n"
 POLL_SECONDS = 0.05
 BY = "benchmark"
 
 
 @contextmanager
-def project(job: str, script: str, *, name: str = "bench") -> Iterator[Path]:
+def project(job: str, script: str, *, name: str = "bench", targets: str = LOCAL) -> Iterator[Path]:
     """The home of a project with one job. State folder and run directories lie in it, too, and go with it."""
     with tempfile.TemporaryDirectory(prefix="mayfly-bench-") as folder:
         home = Path(folder)
@@ -36,9 +37,7 @@ def project(job: str, script: str, *, name: str = "bench") -> Iterator[Path]:
         (place / "job.yaml").write_text(job)
         (place / f"{name}.py").write_text(script)
         (home / "config").mkdir()
-        (home / "config" / "targets.yaml").write_text(
-            "targets:\n  local:\n    backend: local\n    staging: .mayfly/staging\n"
-        )
+        (home / "config" / "targets.yaml").write_text(targets)
         before = dict(os.environ)
         os.environ |= {"MAYFLY_HOME": folder, "MAYFLY_STATE_DIR": str(home / "state"), "MAYFLY_INSTALLATION": "bench"}
         signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
@@ -53,10 +52,11 @@ def project(job: str, script: str, *, name: str = "bench") -> Iterator[Path]:
 
 def _delete_all(home: Path) -> None:
     """Whatever a benchmark that broke or was interrupted has left."""
-    target = Project(home).frozen_target("local")
-    for item in list_runs(target):
-        if item.receipt is None:
-            delete(Run.open(Handle(name=item.name, target=target)))
+    project = Project(home)
+    for target in map(project.frozen_target, project.targets()):
+        for item in list_runs(target):
+            if item.receipt is None:
+                delete(Run.open(Handle(name=item.name, target=target)))
 
 
 def planned(home: Path, *, name: str = "bench") -> Run:
