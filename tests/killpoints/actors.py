@@ -11,7 +11,7 @@ import os
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ STEPS = ("plan", "create", "job", "collect", "delete", "report")
 TEARDOWN = ("collect", "delete", "report")
 RETRIES = {"plan": 2, "create": 2, "job": 1, "collect": 0, "delete": 5, "report": 2}
 """As the task group sets them (`job` as in the spec below)."""
-_STEP_SECONDS = 15.0
 
 # In the driver's place: keeps the real driver's promises (at most once an attempt, ends when asked), runs no Dask.
 DRIVER = """
@@ -103,6 +102,10 @@ class World:
 
     folder: Path
     backend: str
+    timing: Timing = field(default_factory=lambda: Timing(stop_grace=0.3))
+    script: str = ""
+    patience: float = 15.0
+    """Seconds for one step."""
 
     @property
     def target(self) -> FrozenTarget:
@@ -112,14 +115,14 @@ class World:
             launcher="processes",
             staging=f"file://{self.folder}/staging",
             options={"state_dir": str(self.folder / "state")},
-            timing=Timing(stop_grace=0.3),
+            timing=self.timing,
         )
 
     @property
     def spec(self) -> JobSpec:
         job = self.folder / "job"
         job.mkdir(exist_ok=True)
-        (job / "job.py").write_text("")
+        (job / "job.py").write_text(self.script)
         cluster = ClusterSpec(workers=WorkersRange(minimum=1, maximum=1), worker=WorkerSpec(cores=1, memory=10**9))
         return JobSpec(name="case", folder=job, script="job.py", cluster=cluster, retries=RETRIES["job"])
 
@@ -145,7 +148,7 @@ def perform(world: World, step: str, *, try_number: int) -> None:
     """One try of one step; its state is left for the others, as Airflow keeps it."""
     by = f"{step} try {try_number} pid {os.getpid()}"
     try:
-        result = _until_done(_poke(world, step, try_number=try_number, by=by))
+        result = _until_done(_poke(world, step, try_number=try_number, by=by), seconds=world.patience)
     except MayflyError as error:
         world.set_state(step, "failed")
         (world.folder / f"error-{step}-{try_number}").write_text(f"{type(error).__name__}: {error}")
@@ -179,12 +182,12 @@ def _poke(world: World, step: str, *, try_number: int, by: str) -> Callable[[], 
     return lambda: run.report({name: world.state(step) for step, name in names.items()})
 
 
-def _until_done(poke: Callable[[], Poll]) -> Any:
-    deadline = time.monotonic() + _STEP_SECONDS
+def _until_done(poke: Callable[[], Poll], *, seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
     while True:
         poll = poke()
         if poll.done:
             return poll.result
         if time.monotonic() > deadline:
-            raise AssertionError(f"not done in {_STEP_SECONDS} s: {poll.progress}")
+            raise AssertionError(f"not done in {seconds} s: {poll.progress}")
         time.sleep(0.01)

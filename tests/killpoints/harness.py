@@ -32,6 +32,7 @@ from mayfly.lifecycle import Run
 from mayfly.rundir import FileStore
 from mayfly.states import ClusterState
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN, World, perform
+from tests.processes import family, works_below
 
 STORE_VERBS = ("get", "put", "create", "list")
 BACKEND_VERBS = ("create", "describe", "submit", "poll", "cancel", "delete", "find")
@@ -132,7 +133,7 @@ class Actor:
         trace: Path | None = None,
         sabotage: Callable[[str], None] | None = None,
     ) -> None:
-        self.step, self.stopped = step, False
+        self.step, self.stopped, self.patience = step, False, 4 * world.patience
         self.code: int | None = None
         sys.stdout.flush()
         self.pid = os.fork()
@@ -150,9 +151,9 @@ class Actor:
             finally:
                 os._exit(code)
 
-    def wait(self, *, seconds: float = 60.0) -> Actor:
+    def wait(self) -> Actor:
         """Until it has ended or stopped itself."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + self.patience
         while self.code is None and not self.stopped:
             pid, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)
             if pid and os.WIFSTOPPED(status):
@@ -161,7 +162,7 @@ class Actor:
                 self.code = os.waitstatus_to_exitcode(status)
             elif time.monotonic() > deadline:
                 os.kill(self.pid, signal.SIGKILL)
-                raise AssertionError(f"{self.step} neither ended nor stopped in {seconds} s")
+                raise AssertionError(f"{self.step} neither ended nor stopped in {self.patience} s")
             else:
                 time.sleep(0.002)
         return self
@@ -383,16 +384,8 @@ class KillPoints:
 
 
 def _processes(world: World) -> list[int]:
-    """Drivers of this world: their command names its folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if "mayfly.driver" in process.cmdline() and any(str(world.folder) in part for part in process.cmdline()):
-                if process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process.pid)
-        except psutil.Error:
-            continue
-    return found
+    """Drivers of this world, and all that they have started: they work in its folder."""
+    return [process.pid for process in family([works_below(world.folder)])]
 
 
 def spread(points: Iterable[Point], *, most: int) -> list[Point]:
