@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from itertools import count
@@ -10,7 +11,9 @@ from pathlib import Path
 from mayfly.backends.base import open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
+from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.environments.staging import look, upload
+from mayfly.errors import PlanError, YarnRefused
 from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
 from mayfly.plan import describe, make_plan
@@ -35,6 +38,7 @@ def plan_step(
     Not done while an older generation is being ended: one that is closing, has expired, or meant something else.
     InputError when the job cannot run on the target; nothing is created then.
     """
+    _require_hadoop_client(target)
     store = open_store(target.staging)
     backend = open_backend(target)
     if not isinstance(store, FileStore):
@@ -83,3 +87,16 @@ def plan_step(
                     done=False, lines=ending.lines, progress=f"ending generation {generation}: {ending.progress}"
                 )
     raise AssertionError("unreachable: count() does not end")
+
+
+def _require_hadoop_client(target: FrozenTarget) -> None:
+    """Where the driver will run on this machine: without the cluster's configuration here no job could start, nor could
+    anybody prove afterwards that nothing of it is left. Asks nothing. PlanError."""
+    if target.launcher != "yarn" or target.backend != "local":
+        return
+    try:
+        ResourceManager.find(os.environ)
+    except YarnRefused as error:
+        raise PlanError(
+            f"target {target.name!r} needs this machine to be a node of a Hadoop cluster: {error}"
+        ) from error

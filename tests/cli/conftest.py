@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,10 +56,14 @@ class Cli:
     def environment(self) -> dict[str, str]:
         return os.environ | {"MAYFLY_HOME": str(self.home), "MAYFLY_STATE_DIR": str(self.state), "COLUMNS": "120"}
 
-    def __call__(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def __call__(
+        self, *arguments: str, timeout: float = 120, more: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """`more` = further variables of its environment."""
         command = [sys.executable, "-m", "mayfly.cli", *arguments]
+        environment = {**self.environment, **(more or {})}
         return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.home
+            command, env=environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.home
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

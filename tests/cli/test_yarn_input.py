@@ -68,3 +68,23 @@ def test_an_unknown_profile_makes_nothing(cli: Cli) -> None:
         assert "jobs/trips/job.yaml:1: " in done.stdout + done.stderr
         assert "unknown profile 'onw'; did you mean 'own'? allowed: own" in done.stdout + done.stderr
     assert not cli.runs()
+
+
+def test_a_machine_without_hadoop_makes_nothing(cli: Cli) -> None:
+    """Else nobody could prove that nothing is left on YARN."""
+    (cli.home / "config" / "targets.yaml").write_text("targets: {edge: {backend: local, launcher: yarn}}\n")
+    cli.add_job("trips", "print(1)\n", "target: edge\n")
+    (cli.home / "conf").mkdir()
+    done = cli("run", "trips", more={"HADOOP_CONF_DIR": str(cli.home / "conf"), "HADOOP_HOME": ""})
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "target 'edge' needs this machine to be a node of a Hadoop cluster: no yarn-site.xml in" in done.stderr
+    assert "HADOOP_CONF_DIR" in done.stderr
+    (cli.home / "conf" / "yarn-site.xml").write_text("<configuration/>")
+    (cli.home / "conf" / "core-site.xml").write_text(
+        "<configuration><property><name>hadoop.security.authentication</name><value>kerberos</value></property>"
+        "</configuration>"
+    )
+    done = cli("run", "trips", more={"HADOOP_CONF_DIR": str(cli.home / "conf")})
+    assert done.returncode == 2
+    assert "demands Kerberos" in done.stderr
+    assert not cli.runs()
