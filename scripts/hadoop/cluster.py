@@ -83,6 +83,19 @@ class Hadoop:
         self.java_home = jars.java_home()
         self.daemons = {name: Daemon(name, self.folder) for name in self._names()}
 
+    @classmethod
+    def attach(cls, folder: Path | str) -> Hadoop:
+        """The cluster that another process has started in a folder."""
+        found = cls.__new__(cls)
+        found.folder = Path(folder).resolve()
+        try:
+            found.settings = conf.Settings(**json.loads((found.folder / "hadoop.json").read_text()))
+        except (OSError, ValueError, TypeError) as error:
+            raise HadoopError(f"no Hadoop in {folder}: {error}") from error
+        found.java_home = jars.java_home()
+        found.daemons = {name: Daemon(name, found.folder) for name in found._names()}
+        return found
+
     def _names(self) -> list[str]:
         hdfs = ["namenode", "datanode"] if self.settings.filesystem == "hdfs" else []
         return [*hdfs, "resourcemanager", *(f"node{n}" for n in range(1, self.settings.nodes + 1))]

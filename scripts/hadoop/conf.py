@@ -6,6 +6,7 @@ NodeManager each), `data` (HDFS, the ResourceManager's state), `logs`, `pids`, `
 
 from __future__ import annotations
 
+import getpass
 import random
 import socket
 import xml.etree.ElementTree as ET
@@ -124,7 +125,8 @@ def _core(s: Settings, folder: Path) -> Iterator[tuple[str, str]]:
         yield "fs.viewfs.mounttable.localhost.linkFallback", f"file://{folder}/data/fs"
     yield "hadoop.tmp.dir", f"{folder}/tmp"
     # Whoever started the cluster may submit for others, as the services on a shared cluster do.
-    yield "hadoop.proxyuser.${user.name}.hosts", "*"
+    for what in ("hosts", "groups"):
+        yield f"hadoop.proxyuser.{getpass.getuser()}.{what}", "*"
     yield "ipc.client.connect.max.retries.on.timeouts", "3"
 
 
