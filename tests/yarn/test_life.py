@@ -136,9 +136,12 @@ def test_nothing_outlives_a_killed_driver(hadoop: Hadoop, driving: Driving) -> N
     drive = start(driving, hadoop, SLEEP)
     drive.wait_for_line("GO")
     (application,) = running(hadoop)
-    kill_all(drive)
+    left = drive.descendants()
+    assert any("com.anaconda.skein.Driver" in part for process in left for part in process.cmdline())
+    os.kill(drive.process.pid, signal.SIGKILL)
     assert until(lambda: not running(hadoop), 120) < 60
     until(lambda: not containers(application), 30)
+    until(lambda: not any(process.is_running() and process.status() != "zombie" for process in left), 30)
 
 
 def test_the_lease_ends_it_when_the_watchdog_cannot(hadoop: Hadoop, driving: Driving) -> None:
@@ -195,6 +198,19 @@ def test_no_container_in_time_is_explained(hadoop: Hadoop, driving: Driving) -> 
     assert record.failure.cls in (FailureClass.STOCKOUT, FailureClass.QUOTA)
     assert record.failure.retryable
     assert "of 40 workers" in record.failure.summary()
+    assert running(hadoop) == []
+
+
+def test_a_worker_that_never_gets_up_is_explained(hadoop: Hadoop, driving: Driving) -> None:
+    """Its container dies each time; what it said there is found, although it never reached the scheduler."""
+    drive = start(driving, hadoop, SLEEP, minimum=1, dask={"distributed.nanny.environ": {"PYTHONHOME": "/nowhere"}})
+    record = drive.record()
+    assert record.failure is not None
+    assert record.failure.cls is FailureClass.START_FAILED
+    assert "containers ended before a worker was ready" in record.failure.summary()
+    log = drive.attempt.store.get(f"{drive.attempt.path}/logs/worker-0.txt")
+    assert log is not None
+    assert b"PYTHONHOME = '/nowhere'" in log
     assert running(hadoop) == []
 
 

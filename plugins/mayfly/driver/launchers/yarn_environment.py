@@ -46,6 +46,11 @@ def bring(environment: Environment, *, store: Store, place: str, folder: Path, s
     say(f"brought the environment ({environment.bytes / 1e6:.0f} MB) to {place} in {time.monotonic() - began:.0f} s")
 
 
+def remove(place: str) -> None:
+    """Absent = done. Blocking."""
+    _Shell().run("-rm", "-f", "-skipTrash", place)
+
+
 def _local(environment: Environment, *, store: Store, folder: Path) -> Path:
     """The archive as a file of this machine, with the right checksum."""
     where = f"{store.url}/{environment.path}"

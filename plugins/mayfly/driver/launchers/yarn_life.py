@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import re
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -26,7 +27,7 @@ from mayfly.driver.launchers.sizing import container_mib
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
-from mayfly.driver.launchers.yarn_environment import bring, place_of
+from mayfly.driver.launchers.yarn_environment import bring, place_of, remove
 from mayfly.driver.launchers.yarn_facts import Container, Life, Size, containers_of
 from mayfly.driver.launchers.yarn_leaving import retire_leaving
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
@@ -75,7 +76,7 @@ class YarnLife:
         self._words: dict[str, str] = {}
         self._dead_starts = 0
         self._ready_once = False
-        self._failed = False
+        self._started = self._failed = False
         self.cluster: YarnCluster | None = None
         self.losses: Losses | None = None
         self.voices: WorkerVoices | None = None
@@ -118,10 +119,11 @@ class YarnLife:
             master_script=self._watchdog.script(self._address, grace=plan.grace),
             master_files=masters,
         )
-        self._tasks.append(asyncio.create_task(self._renew()))
+        self._tasks += [asyncio.create_task(task()) for task in (self._renew, self._say_why)]
         await self._submit()
-        self._tasks += [asyncio.create_task(task()) for task in (self._say_why, self._follow_nodes)]
+        self._tasks.append(asyncio.create_task(self._follow_nodes()))
         assert self.cluster is not None
+        self._started = True
         scheduler = self.cluster.scheduler
         self.losses = Losses(scheduler, look=self._look, tell=self._lost)
         self.voices = WorkerVoices(
@@ -140,18 +142,18 @@ class YarnLife:
         if self.losses is not None:
             await self.losses.close()
         application, self._application = self._application, None
-        if application is None:
-            return
-        with contextlib.suppress(asyncio.TimeoutError, SkeinError):
-            self._account_of(await asyncio.wait_for(application.containers(), 2))
-        with contextlib.suppress(asyncio.TimeoutError, SkeinError):
-            await asyncio.wait_for(application.shutdown(succeeded=True, diagnostics="the job has ended"), 5)
-        with contextlib.suppress(MayflyError):
-            if not await asyncio.to_thread(self._ended_soon, application.id):
-                await asyncio.to_thread(self._manager.kill, application.id)
+        if application is not None:
+            with contextlib.suppress(asyncio.TimeoutError, SkeinError):
+                self._account_of(await asyncio.wait_for(application.containers(), 2))
+            with contextlib.suppress(asyncio.TimeoutError, SkeinError):
+                await asyncio.wait_for(application.shutdown(succeeded=True, diagnostics="the job has ended"), 5)
+            with contextlib.suppress(MayflyError):
+                if not await asyncio.to_thread(self._ended_soon, application.id):
+                    await asyncio.to_thread(self._manager.kill, application.id)
+            application.close()
+        if self._applications:
             account = await asyncio.to_thread(self._manager.account, self._applications, self._gone)
             self._launch.tell("account", account=to_json(account))
-        application.close()
 
     def _account_of(self, containers: dict[str, Any]) -> None:
         """Remember them: when the application is over, nobody knows them any more."""
@@ -195,8 +197,19 @@ class YarnLife:
         if word:
             self._fail(LaunchError(FailureClass.VERSION_MISMATCH, f"worker {worker.name}: {word}"))
         elif not self._ready_once and self._dead_starts >= DEAD_STARTS:
-            text = f"{self._dead_starts} containers ended before a worker was ready; the last one said: {text}"
+            more = await self._forget_environment(text)
+            text = f"{self._dead_starts} containers ended before a worker was ready; the last one said: {text}{more}"
             self._fail(LaunchError(FailureClass.START_FAILED, text))
+
+    async def _forget_environment(self, text: str) -> str:
+        """An archive that cannot be unpacked is of no use to anybody: the next attempt brings it anew."""
+        if not self._place or not re.search(r"gzip|gunzip|[Uu]nexpected (EOF|end)|tar: ", text):
+            return ""
+        try:
+            await asyncio.to_thread(remove, self._place)
+        except (LaunchError, OSError, subprocess.SubprocessError) as error:
+            return f"\nthe environment {self._place} is damaged, and could not be removed: {error}"
+        return f"\nthe environment {self._place} was damaged; it is removed, and the next attempt brings it anew"
 
     async def _unreachable(self) -> None:
         """The application master gives no answer: it has died, or it only seems so."""
@@ -289,8 +302,6 @@ class YarnLife:
                     running_since = running_since or time.monotonic()
                     if time.monotonic() - running_since > WAY_BACK_SECONDS:
                         raise self._no_way_back(app_id)
-                else:
-                    self._launch.tell("waiting", text=f"{app_id} waits for its application master's container")
                 next_look = time.monotonic() + 1
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._watchdog.seen.wait(), POLL_SECONDS)
@@ -321,8 +332,7 @@ class YarnLife:
 
     def _lost(self, loss: Loss) -> None:
         self._launch.tell("say", text=loss.text)
-        if not loss.cause.explained:
-            self._launch.tell("worker exit", text=loss.text)
+        self._launch.tell("worker exit", text=loss.text)
 
     async def _follow_nodes(self) -> None:
         """Workers leave a node that is being decommissioned, with their results."""
@@ -353,9 +363,11 @@ class YarnLife:
         while True:
             text = ""
             wanted, have = len(self.cluster.worker_spec), len(self.cluster.scheduler.workers)
-            if self._application is not None and have < wanted:
+            if not self._started:  # nobody has been asked for yet
+                wanted = max(1, self._launch.workers.minimum)
+            if self._applications and have < wanted:
                 text = await asyncio.to_thread(
-                    self._manager.why_waiting, self._application.id, wanted=wanted, have=have, worker=size
+                    self._manager.why_waiting, self._applications[-1], wanted=wanted, have=have, worker=size
                 )
             if text != said:
                 self._launch.tell("waiting", text=text)
