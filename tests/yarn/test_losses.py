@@ -73,10 +73,11 @@ def test_one_long_task_survives_six_preemptions(scheduler: str, driving: Driving
     tries = tmp_path / "tries"
     tries.mkdir()
     with Hadoop(
-        tmp_path / "hadoop", VERSION, scheduler=scheduler, filesystem="viewfs", nodes=1, settings=PREEMPT_SOON
+        tmp_path / "hadoop", VERSION, scheduler, filesystem="viewfs", nodes=1, node_vcores=4, settings=PREEMPT_SOON
     ) as hadoop:
         script = LONG.format(folder=str(tries))
-        drive = start(driving, hadoop, script, queue="background", memory=4096 << 20)
+        # All cores: the CapacityScheduler takes a container only where memory *and* cores are above the queue's share.
+        drive = start(driving, hadoop, script, queue="background", memory=4096 << 20, cores=3)
         for n in range(6):
             drive.wait(lambda n=n: (tries / f"try-{n}").exists())
             other = probes.submit(hadoop, queue="batch", memory_mb=2560)
