@@ -229,13 +229,16 @@ def test_a_task_parses_its_own_job_alone(home: Path) -> None:
     assert in_subprocess(code, home, **guard).strip() == "['plain']"
 
 
-def test_a_task_survives_a_broken_targets_file(home: Path) -> None:
+@pytest.mark.parametrize("file", ["targets", "profiles"])
+def test_a_task_survives_a_broken_configuration(home: Path, file: str) -> None:
     """A deploy in mid-run must not keep a cluster from being deleted."""
     code = """if True:
         import os, runpy
         print("full" in runpy.run_path(os.environ["HOME_"] + "/dags/jobs.py"))
     """
-    (home / "config" / "targets.yaml").write_text("no targets\n")
+    (home / "config" / "profiles.yaml").write_text("profiles: {etl: {worker: {cores: 1}}}\n")
+    (home / "jobs" / "full" / "job.yaml").write_text(FULL + "    cluster: {profile: etl}\n")
+    (home / "config" / f"{file}.yaml").write_text("nothing of it\n")
     assert in_subprocess(code, home, _AIRFLOW_PARSING_CONTEXT_DAG_ID="full").strip() == "True"
 
 
