@@ -21,17 +21,20 @@ class Waiting:
     live: Live
     goes_on: Run
     marked: Run
+    quick: Run
+    wrong: Run
 
 
 @pytest.fixture(scope="module")
 def waiting(stack: Stack, told: dict[str, Run]) -> Waiting:
-    """Two runs whose jobs are deferred and have been seen working."""
+    """Two runs whose jobs are deferred and have been seen working, and two that end meanwhile."""
     api = Api(stack)
     runs = [api.trigger("patient"), api.trigger("patient")]
+    others = [api.trigger("quick", target="deferred"), api.trigger("wrong", target="deferred")]
     live = Live(api, stack.project, {})
     for run in runs:
         api.until(lambda run=run: run.tasks().get("run_job") == "deferred", "a deferred job")
-    return Waiting(live, *runs)
+    return Waiting(live, *runs, *others)
 
 
 def log_shows(waiting: Waiting, run: Run, text: str) -> None:
@@ -88,3 +91,37 @@ def test_triggerer_killed_and_restarted(waiting: Waiting, stack: Stack) -> None:
     assert shown.count("still here: 2\n") + shown.count("still here: 2 ") == 1, "no line is lost or shown twice"
     assert "run_job: success in" in shown
     assert heard(live.project, rundir.name) == {"success": "cluster.report", "always": "cluster.report"}
+
+
+DEFERS = "waiting by deferring to the triggerer"
+
+
+def test_all_ok_and_whole_run_cleared(waiting: Waiting) -> None:
+    live, run = waiting.live, waiting.quick
+    assert run.end() == "success"
+    assert run.tasks() == dict.fromkeys(OURS, "success")
+    assert DEFERS in run.log("run_job")
+    run.clear()
+    live.api.until(lambda: len(live.generations(run)) == 2, "a second generation")
+    assert run.end() == "success"
+    first, second = (rundir for rundir, _ in live.generations(run))
+    assert [live.times_run(rundir) for rundir in (first, second)] == [1, 1]
+    assert [live.receipt(rundir).generation for rundir in (first, second)] == [1, 2]
+    assert live.none_left(first) and live.none_left(second)
+
+
+def test_job_fails_and_is_cleared_alone(waiting: Waiting) -> None:
+    """What Airflow clears with it differs, see the same row of those that wait otherwise."""
+    live, run = waiting.live, waiting.wrong
+    assert run.end() == "failed"
+    tasks = run.tasks()
+    assert (tasks["run_job"], tasks["collect_metrics"], tasks["delete_cluster"]) == ("failed", "success", "success")
+    assert DEFERS in run.log("run_job")
+    assert "invalid literal for int()" in run.log("run_job", run.tries("run_job"))
+    cleared = run.clear_tasks("cluster.run_job")
+    assert run.end() == "failed"
+    generations = live.generations(run)
+    assert len(generations) == (2 if "plan" in cleared else 1)
+    for rundir, _ in generations:
+        assert rundir.last_attempt("run_job") == 1
+        assert live.receipt(rundir) and live.none_left(rundir)
