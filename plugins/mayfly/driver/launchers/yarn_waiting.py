@@ -62,7 +62,7 @@ def _limit(application: Application, queues: Queues, queue: Queue | None, nodes:
     free = max((node.total - node.used for node in running), key=_memory)
     others = [q for q in queues.leaves if q is not queue and q.used.memory > 0]
     by = f", most of it by queue {max(others, key=lambda q: q.used.memory).name}" if others else ""
-    return f"cluster {used:.0%} full{by}; the most free on one node is {_both(free)}"
+    return f"cluster {used * 100:.0f} % full{by}; the most free on one node is {_both(free)}"
 
 
 def _over(used: Size, more: Size, limit: Size | None) -> bool:
