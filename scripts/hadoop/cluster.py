@@ -19,8 +19,8 @@ from . import conf, jars
 from .daemon import Daemon, marked
 from .jars import HadoopError
 
-_READY_SECONDS = 180.0
-"""For the start; a quiet machine needs 15 s, a loaded one may take its time."""
+_READY_SECONDS = 240.0
+"""For the start; a quiet machine needs 12 s; with a load of 30 on 2 cores it was 90 s."""
 _MAINS = {
     "namenode": "org.apache.hadoop.hdfs.server.namenode.NameNode",
     "datanode": "org.apache.hadoop.hdfs.server.datanode.DataNode",
