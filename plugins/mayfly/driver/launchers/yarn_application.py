@@ -21,6 +21,7 @@ MASTER_MIB = 512
 MASTER_JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 """It starts containers now and then: compiling more than that costs its start more than it ever gives back."""
 SERVICE = "worker"
+CALL_SECONDS = 60.0
 ALIVE = ("WAITING", "REQUESTED", "RUNNING")
 STATES = (*ALIVE, "SUCCEEDED", "FAILED", "KILLED")
 
@@ -81,6 +82,8 @@ class Application:
 
     def __init__(self, client: skein.Client, app_id: str) -> None:
         self.id = app_id
+        self.address = ""
+        """Of its application master, once connected."""
         self._client = client
         self._master: skein.ApplicationClient | None = None
         # Of its own: asyncio's default pool is small, and skein's calls may hang.
@@ -94,22 +97,24 @@ class Application:
     async def connect(self, security: skein.Security) -> None:
         """To the application master, which runs by now."""
         self._master = await self._call(self._client.connect, self.id, True, security)
+        self.address = str(self._master.address)
 
     async def add(self, worker: str) -> str:
-        """Ask for a container for this worker; its skein id."""
+        """Ask for a container for this worker; its name, which no container of another application has."""
         master = self._connected()
         container = await self._call(master.add_container, SERVICE, {"MAYFLY_WORKER_NAME": worker})
-        return str(container.id)
+        return self._name(container.id)
 
     async def remove(self, container: str) -> None:
         """Idempotent."""
         with contextlib.suppress(SkeinError, ValueError, KeyError):
-            await self._call(self._connected().kill_container, container)
+            if container.startswith(self._name("")):
+                await self._call(self._connected().kill_container, container.removeprefix(self._name("")))
 
     async def containers(self) -> dict[str, Any]:
-        """All there ever were, by skein id."""
+        """All there ever were, by name."""
         found = await self._call(self._connected().get_containers, [SERVICE], STATES)
-        return {container.id: container for container in found}
+        return {self._name(container.id): container for container in found}
 
     async def shutdown(self, *, succeeded: bool, diagnostics: str) -> None:
         with contextlib.suppress(SkeinError):
@@ -127,5 +132,13 @@ class Application:
             raise skein.exceptions.ConnectionError(f"{self.id}: not connected to its application master")
         return self._master
 
+    def _name(self, container: str) -> str:
+        return f"{self.id}/{container}"
+
     async def _call(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        """skein's own calls wait for ever when a machine has gone without a word."""
+        calling = asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        try:
+            return await asyncio.wait_for(calling, CALL_SECONDS)
+        except TimeoutError:
+            raise skein.exceptions.TimeoutError(f"{self.id}: no answer for {CALL_SECONDS:.0f} s") from None

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 LOOK_SECONDS = 0.5
 LONGEST_PAUSE = 30.0
 """Seconds between two containers for a worker that never gets up."""
+UNKNOWN_SECONDS = 15.0
+"""After which a container that the application master does not know was never there."""
 OVER = ("SUCCEEDED", "FAILED", "KILLED")
 
 
@@ -49,6 +51,8 @@ class YarnWorker(ProcessInterface):  # type: ignore[misc]
         self.container: str | None = None
         self.registered_at = 0.0
         """Monotonic time at which the scheduler last had it; 0 = not in this container."""
+        self.asked_at = 0.0
+        """Monotonic time at which the container was asked for."""
         self.failures = 0
         """Containers in a row that ended before the worker had registered."""
         self.not_before = 0.0
@@ -60,7 +64,7 @@ class YarnWorker(ProcessInterface):  # type: ignore[misc]
         await self.ask()
 
     async def ask(self) -> None:
-        self.registered_at = 0.0
+        self.registered_at, self.asked_at = 0.0, time.monotonic()
         with contextlib.suppress(SkeinError):
             self.container = await self._source.add(str(self.name))
             if self.status != Status.running:  # closed while we asked
@@ -163,6 +167,8 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
                 logger.warning("worker %s is gone and its container is not: asking for another", worker.name)
                 await self._source.remove(worker.container)
                 worker.container = None
+            elif worker.container and container is None and now - worker.asked_at > UNKNOWN_SECONDS:
+                worker.container = None  # of an application that is gone: it died while we asked
             if worker.container is None and now >= worker.not_before:
                 asking.append(worker.ask())
         await asyncio.gather(*asking)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import re
 import subprocess
 import sys
@@ -28,23 +27,19 @@ from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
 from mayfly.driver.launchers.yarn_environment import bring, place_of, remove
-from mayfly.driver.launchers.yarn_facts import Container, Life, Size, containers_of
-from mayfly.driver.launchers.yarn_leaving import retire_leaving
+from mayfly.driver.launchers.yarn_facts import Container, Life, containers_of
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
-from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen
 from mayfly.driver.launchers.yarn_tags import tags
+from mayfly.driver.launchers.yarn_watch import YarnWatch
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
 from mayfly.stores import open_store
-
-logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
 WAY_BACK_SECONDS = 30.0
 """From the application master's start to its first word to us."""
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
-LOOK_WHY_SECONDS = 3.0
 DEAD_STARTS = 3
 """Containers in a row that die before any worker of the job was ever ready: then nothing will come of it."""
 
@@ -69,17 +64,17 @@ class YarnLife:
         self._client: Any = None
         self._request: Request | None = None
         self._application: Application | None = None
-        self._applications: list[str] = []
-        self._gone: list[Container] = []
+        self.applications: list[str] = []
+        self.gone: list[Container] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._moving = asyncio.Lock()
         self._words: dict[str, str] = {}
         self._dead_starts = 0
         self._ready_once = False
-        self._started = self._failed = False
+        self.started = self._failed = False
         self.cluster: YarnCluster | None = None
-        self.losses: Losses | None = None
         self.voices: WorkerVoices | None = None
+        self._watch = YarnWatch(self, launch=launch, manager=manager)
 
     # ------------------------------------------------------------ from start to end
 
@@ -119,28 +114,19 @@ class YarnLife:
             master_script=self._watchdog.script(self._address, grace=plan.grace),
             master_files=masters,
         )
-        self._tasks += [asyncio.create_task(task()) for task in (self._renew, self._say_why)]
+        self._tasks += [asyncio.create_task(self._renew()), asyncio.create_task(self._watch.say_why())]
         await self._submit()
-        self._tasks.append(asyncio.create_task(self._follow_nodes()))
+        self._tasks.append(asyncio.create_task(self._watch.follow_nodes()))
         assert self.cluster is not None
-        self._started = True
-        scheduler = self.cluster.scheduler
-        self.losses = Losses(scheduler, look=self._look, tell=self._lost)
-        self.voices = WorkerVoices(
-            scheduler,
-            folder=self._launch.folder / "logs",
-            tell=self._launch.tell,
-            drain=self._launch.drain,
-            exited=self.losses.process_died,
-        )
+        self.started = True
+        self.voices = self._watch.listen(self.cluster.scheduler)
         self.cluster.keep()
 
     async def end(self) -> None:
         """Orderly; what does not end so is killed."""
         for task in self._tasks:
             task.cancel()
-        if self.losses is not None:
-            await self.losses.close()
+        await self._watch.close()
         application, self._application = self._application, None
         if application is not None:
             with contextlib.suppress(asyncio.TimeoutError, SkeinError):
@@ -151,13 +137,13 @@ class YarnLife:
                 if not await asyncio.to_thread(self._ended_soon, application.id):
                     await asyncio.to_thread(self._manager.kill, application.id)
             application.close()
-        if self._applications:
-            account = await asyncio.to_thread(self._manager.account, self._applications, self._gone)
+        if self.applications:
+            account = await asyncio.to_thread(self._manager.account, self.applications, self.gone)
             self._launch.tell("account", account=to_json(account))
 
     def _account_of(self, containers: dict[str, Any]) -> None:
         """Remember them: when the application is over, nobody knows them any more."""
-        self._gone += containers_of(containers.values())
+        self.gone += containers_of(containers.values())
 
     # ------------------------------------------------------------ containers
 
@@ -194,7 +180,7 @@ class YarnLife:
         self._launch.tell("worker exit", text=f"worker {worker.name} did not start: {text}")
         self._ready_once = self._ready_once or bool(self.cluster.scheduler.workers)
         self._dead_starts += 1
-        if word:
+        if word and not self._ready_once:
             self._fail(LaunchError(FailureClass.VERSION_MISMATCH, f"worker {worker.name}: {word}"))
         elif not self._ready_once and self._dead_starts >= DEAD_STARTS:
             more = await self._forget_environment(text)
@@ -226,7 +212,7 @@ class YarnLife:
             self._application = None
             self.cluster.forget_containers()
             reason = await self._why_ended(application.id)
-            if len(self._applications) > 1:
+            if len(self.applications) > 1:
                 text = f"the application master died a second time ({application.id}: {reason})"
                 self._fail(LaunchError(FailureClass.WORKER_LOST, text))
                 return
@@ -247,11 +233,10 @@ class YarnLife:
     async def _submit(self) -> None:
         assert self._request is not None
         self._watchdog.forget()
-        security = self._client.security
-        number = len(self._applications) + 1
+        number = len(self.applications) + 1
         request = replace(self._request, tags=self._request.tags | {f"application-{number}"})
-        application = await self._submitted(specification(request, security))
-        self._applications.append(application.id)
+        application = await self._submitted(specification(request, self._client.security))
+        self.applications.append(application.id)
         if self._plan.priority is not None:
             try:
                 await asyncio.to_thread(self._manager.set_priority, application.id, self._plan.priority)
@@ -259,7 +244,7 @@ class YarnLife:
                 self._launch.tell("say", text=f"priority {self._plan.priority} was not set: {error}")
         try:
             await self._arrived(application.id)
-            await application.connect(security)
+            await self._connect(application)
         except BaseException:
             with contextlib.suppress(MayflyError):
                 await asyncio.to_thread(self._manager.kill, application.id)
@@ -306,6 +291,18 @@ class YarnLife:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._watchdog.seen.wait(), POLL_SECONDS)
 
+    async def _connect(self, application: Application) -> None:
+        """The way there, proven too: workers are asked for by it."""
+        try:
+            await application.connect(self._client.security)
+            await application.containers()
+        except SkeinError as error:
+            raise LaunchError(
+                FailureClass.NETWORK,
+                f"{application.id} runs and has reached this machine, but its application master at "
+                f"{application.address or 'an unknown address'} cannot be reached from here: {error}",
+            ) from error
+
     def _no_way_back(self, app_id: str) -> LaunchError:
         return LaunchError(
             FailureClass.NETWORK,
@@ -320,65 +317,11 @@ class YarnLife:
             return " ".join(found.diagnostics.split())[-600:] or str(found.life)
         return "the ResourceManager does not say why"
 
-    async def _look(self, applications: frozenset[str]) -> Seen:
-        """For the explanation of lost workers, which were in containers of these applications."""
-        containers = nodes = None
-        with contextlib.suppress(SkeinError):
-            containers = (*self._gone, *containers_of((await self.containers()).values()))
-        with contextlib.suppress(MayflyError):
-            nodes = await asyncio.to_thread(self._manager.nodes)
-        lives = [(app_id, await asyncio.to_thread(self._manager.state, app_id)) for app_id in applications]
-        return Seen(containers=containers, nodes=nodes, ended=frozenset(app_id for app_id, life in lives if life.ended))
-
-    def _lost(self, loss: Loss) -> None:
-        self._launch.tell("say", text=loss.text)
-        self._launch.tell("worker exit", text=loss.text)
-
-    async def _follow_nodes(self) -> None:
-        """Workers leave a node that is being decommissioned, with their results."""
-        assert self.cluster is not None
-        while True:
-            await asyncio.sleep(LOOK_WHY_SECONDS)
-            try:
-                nodes = await asyncio.to_thread(self._manager.leaving)
-                containers = containers_of(self.cluster.seen.values()) if nodes else ()
-                left = await retire_leaving(self.cluster.scheduler, containers, nodes)
-            except MayflyError:
-                continue
-            except Exception:
-                logger.exception("retiring workers of nodes that leave")
-                continue
-            for host in sorted(set(left.values())):
-                count = sum(place == host for place in left.values())
-                workers = "its worker has" if count == 1 else f"its {count} workers have"
-                self._launch.tell(
-                    "say", text=f"node {host} is being decommissioned: {workers} left, with their results"
-                )
-
-    async def _say_why(self) -> None:
-        """Why workers are missing, as long as some are."""
-        assert self.cluster is not None
-        size = Size(memory=container_mib(self._launch.workers.memory) << 20, cores=self._launch.workers.cores)
-        said = ""
-        while True:
-            text = ""
-            wanted, have = len(self.cluster.worker_spec), len(self.cluster.scheduler.workers)
-            if not self._started:  # nobody has been asked for yet
-                wanted = max(1, self._launch.workers.minimum)
-            if self._applications and have < wanted:
-                text = await asyncio.to_thread(
-                    self._manager.why_waiting, self._applications[-1], wanted=wanted, have=have, worker=size
-                )
-            if text != said:
-                self._launch.tell("waiting", text=text)
-                said = text
-            await asyncio.sleep(LOOK_WHY_SECONDS)
-
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(max(2.0, self._plan.grace / 4))
-            if self._applications:  # also of one that is on its way
-                await self._lease(self._applications[-1])
+            if self.applications:  # also of one that is on its way
+                await self._lease(self.applications[-1])
 
     async def _lease(self, app_id: str) -> None:
         with contextlib.suppress(MayflyError):  # it is the second net, and the next try is near
