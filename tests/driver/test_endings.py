@@ -140,7 +140,7 @@ def test_an_unreadable_lease_is_no_evidence(driving: Driving) -> None:
 
 
 def test_closing_in_mid_job_ends_it(driving: Driving) -> None:
-    drive = running(driving, lease_ttl=10.0)
+    drive = running(driving, lease_ttl=60.0)
     drive.attempt.rundir.create("closing.json", Closing(at=Timestamp(time.time()), by="test", reason="enough"))
     record = drive.record()
     assert record.outcome is Outcome.CANCELLED
@@ -149,7 +149,7 @@ def test_closing_in_mid_job_ends_it(driving: Driving) -> None:
 
 
 def test_cancel_json_ends_it_where_no_signal_reaches(driving: Driving) -> None:
-    drive = running(driving, lease_ttl=10.0)
+    drive = running(driving, lease_ttl=60.0)
     drive.attempt.create("cancel.json", Closing(at=Timestamp(time.time()), by="collect", reason="the task has ended"))
     record = drive.record()
     assert record.outcome is Outcome.CANCELLED
