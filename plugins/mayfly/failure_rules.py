@@ -23,7 +23,8 @@ from mayfly.units import format_duration, format_size
 
 _BUDGET = r"exceeded \d+% (of )?(its )?memory|memory budget|MemoryError|out of memory|oom.?kill|std::bad_alloc"
 _CRASHED = (
-    r"killed by signal (4|6|7|8|11)\b|SIG(ILL|ABRT|BUS|FPE|SEGV)|exited with status [1-9]|exit(ed with)? code [1-9]"
+    r"killed by signal (4|6|7|8|11)\b|SIG(ILL|ABRT|BUS|FPE|SEGV)|exited with status [1-9]|exit(ed with)? code [1-9]|"
+    r"Container failed during execution"  # skein's words for any exit code above 0
 )
 _NO_SPACE = r"No space left on device|Disk quota exceeded|ENOSPC"
 _LOST = (

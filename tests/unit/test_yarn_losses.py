@@ -46,13 +46,13 @@ def over(message: str, state: str = "FAILED") -> Container:
     [
         (seen(over("Container preempted by scheduler")), "", 0, Cause.PREEMPTED),
         (seen(over("Container released on a *lost* node")), "", 0, Cause.NODE_LOST),
-        (seen(over("Container killed on request. Exit code is 143")), "", 0, Cause.KILLED),
+        (seen(over("Container killed on request. Exit code is 143")), "", 5, Cause.KILLED),
         (seen(over("Exit code is 143"), NodeState.DECOMMISSIONED), "", 0, Cause.DECOMMISSIONED),
         (seen(over("Exit code is 143"), NodeState.LOST), "", 0, Cause.NODE_LOST),
         (seen(over("1.1 GB of 1 GB physical memory used"), NodeState.LOST), "", 0, Cause.NODE_LOST),
         (seen(over("1.1 GB of 1 GB physical memory used")), "", 0, Cause.MEMORY),
         (seen(over("", "KILLED")), "", 0, Cause.ENDED_BY_US),
-        (seen(over("Completed successfully.", "SUCCEEDED")), "", 0, Cause.EXITED),
+        (seen(over("Completed successfully.", "SUCCEEDED")), "", 5, Cause.EXITED),
         (seen(None, ended=APP), "", 0, Cause.MASTER_DIED),
         (seen(RUNNING, ended=APP), "", 0, Cause.MASTER_DIED),
         (seen(RUNNING, NodeState.LOST), "", 0, Cause.NODE_LOST),
@@ -70,12 +70,19 @@ def test_explained(facts: Seen, word: str, age: float, cause: Cause) -> None:
 
 
 @pytest.mark.parametrize(
-    "facts", [seen(), seen(None), Seen(containers=None, nodes=None), seen(None, ended="application_1795276116904_0006")]
+    "facts",
+    [
+        seen(),
+        seen(None),
+        Seen(containers=None, nodes=None),
+        seen(None, ended="application_1795276116904_0006"),
+        seen(over("Container failed during execution, see logs for more information.")),
+    ],
 )
 @pytest.mark.parametrize("word", ["", "Worker process 12 was killed by signal 15"])
 def test_not_known_yet(facts: Seen, word: str) -> None:
     """A nanny may live long enough to see YARN's SIGTERM end its worker: that is not its last word."""
-    assert explain(ID, facts, word=word, age=5) is None
+    assert explain(ID, facts, word=word, age=3) is None
 
 
 def test_a_container_is_known_by_the_folder_of_its_worker() -> None:

@@ -273,6 +273,7 @@ def test_a_state_of_a_node_that_nobody_knows() -> None:
     ("message", "cause", "code"),
     [
         ("Container preempted by scheduler", Cause.PREEMPTED, None),
+        ("Container failed during execution, see logs for more information.", Cause.EXITED, None),
         ("Container released on a *lost* node", Cause.NODE_LOST, None),
         ("[2026-11-21 15:35:40.133]Container killed on request. Exit code is 143", Cause.KILLED, 143),
         ("Container exited with a non-zero exit code 137. Error file: prelaunch.err.", Cause.KILLED, 137),

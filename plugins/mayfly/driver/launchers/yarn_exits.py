@@ -42,6 +42,8 @@ _CODES = {
     143: Cause.KILLED,
 }
 _WORDS = (
+    # skein's words for any exit code above 0, also for 128 + signal: the code itself is in YARN's logs only.
+    (r"Container failed during execution", Cause.EXITED),
     (r"preempted", Cause.PREEMPTED),
     (
         r"beyond the '?(PHYSICAL|VIRTUAL)'? memory limit|(physical|virtual) memory used|Killed due to memory",

@@ -37,6 +37,9 @@ DASK_SETTINGS = {"distributed.scheduler.allowed-failures": 1_000_000}
 SILENCE = 15.0
 """Seconds after which a container that YARN still believes in, and whose nanny says nothing, is out of reach. A process
 that dies in it is told of by its nanny, a container that dies by YARN, both within a few seconds."""
+SETTLE = 4.0
+"""Seconds that the state of a node may come later than the end of its containers: a NodeManager that is shut down ends
+them first."""
 PATIENCE = 60.0
 """Seconds after which nobody will explain it any more."""
 LOOK_SECONDS = 0.5
@@ -109,6 +112,8 @@ def explain(container: str, seen: Seen, *, word: str, age: float) -> tuple[Cause
             cause = Cause.ENDED_BY_US
         if cause is Cause.UNKNOWN and found.state == "SUCCEEDED":
             cause = Cause.EXITED
+        if cause in (Cause.EXITED, Cause.KILLED, Cause.UNKNOWN) and age < SETTLE:
+            return None
         return cause, said(found.message)
     if application_of(container) in seen.ended:
         return Cause.MASTER_DIED, f"{application_of(container)} has ended"
