@@ -111,6 +111,8 @@ def _copy_own(prefix: Path, *, why: str) -> Interpreter:
     shutil.copy2(executable.resolve(), prefix / "bin" / f"python{python}")
     _link(prefix, python)
     _trim(library)
+    if "dist-packages" in (library / "site.py").read_text(encoding="utf-8"):  # Debian's own place for packages
+        (library / "dist-packages").symlink_to("site-packages")
     notes = (*_make_movable(prefix, executable), f"nodes need glibc {_glibc(prefix)} or newer")
     source = f"copy of {executable}" + (f" ({why})" if why else "")
     return Interpreter(python=platform.python_version(), source=source, notes=notes)
@@ -145,8 +147,11 @@ def _make_movable(prefix: Path, executable: Path) -> tuple[str, ...]:
     lib = prefix / "lib"
     missing = {name: Path(path) for path in _binaries(prefix) for name, path in _libraries(path, beside=executable)}
     movable = _points_home(prefix)
+    for name, path in missing.items():
+        if name.startswith("libpython") and not (lib / name).exists():
+            shutil.copy2(path.resolve(), lib / name)
     if not movable:
-        names = ", ".join(sorted(name for name in missing if not _SYSTEM.match(name)))
+        names = ", ".join(sorted(name for name in missing if not _SYSTEM.match(name) and not (lib / name).exists()))
         return (f"nodes need these libraries, of these versions: {names}",) if names else ()
     for name, path in missing.items():
         if not _SYSTEM.match(name) and not (lib / name).exists():
@@ -178,11 +183,12 @@ def _points_home(prefix: Path) -> bool:
     for path in _binaries(prefix):
         data = path.read_bytes()
         found = elf.parse(data)
-        if found is None or found.path is None or found.path.startswith("$ORIGIN"):
+        if found is None or found.path is None:
             continue
         relative = os.path.relpath(prefix / "lib", path.parent)
+        home = "$ORIGIN" if relative == "." else f"$ORIGIN/{relative}"
         try:
-            changed = elf.with_path(data, "$ORIGIN" if relative == "." else f"$ORIGIN/{relative}")
+            changed = elf.with_path(data, found.path if found.path.startswith("$ORIGIN") else home)
         except ValueError as error:
             raise MayflyError(
                 f"this machine's Python cannot be moved: {path.name}: {error}. Build where uv can download Python"
