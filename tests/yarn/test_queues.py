@@ -15,6 +15,9 @@ from tests.yarn.fixtures import VERSION
 
 skein = pytest.importorskip("skein")
 
+# Preemption takes its time, and each application some Java processes: with a load of 30 on 2 cores, 183 s.
+pytestmark = pytest.mark.timeout(900)
+
 CLUSTER_MB = 2 * 6144
 
 
