@@ -177,7 +177,7 @@ def test_what_may_make_it_wait_is_noted_and_not_refused() -> None:
     assert notes == (
         "the 2 nodes that run now hold 8 of the 20 workers that must be there",
         "queue batch at its maximum 50 % holds 3 of the 20 workers that must be there",
-        "one user's share of queue batch holds 3 of the 20 workers that must be there",
+        "one user's share of queue batch holds 4 of the 20 workers that must be there",
     )
 
 
@@ -205,7 +205,7 @@ def test_why_waiting() -> None:
     assert why() == "3 of 8 workers; queue batch at its maximum 50 %; pending 5 x 1.07 GB"
     full = used(CAPACITY, "batch", mib(3584, 4))
     assert why(full) == "3 of 8 workers; queue batch at its maximum 50 %; pending 5 x 1.07 GB"
-    limits = {"user_used": {"root": mib(1024)}, "user_limits": {"root": mib(1536, 8)}}
+    limits = {"user_used": {"root": mib(2048)}, "user_limits": {"root": mib(1536, 8)}}
     assert why(used(CAPACITY, "batch", mib(1024), **limits)) == (
         "3 of 8 workers; user root at the limit of queue batch (1.61 GB / 8 cores); pending 5 x 1.07 GB"
     )

@@ -373,12 +373,19 @@ def _notes(request: Request, queues: Queues, usable: tuple[Node, ...], queue: Qu
         yield f"the {len(usable)} nodes that run now hold {room} of the {request.workers} workers that must be there"
     if queue is None:
         return
-    for limit, what in (
-        (queue.maximum_size, f"queue {queue.name} at its maximum{_percent(queue.maximum)}"),
-        (queue.lone_user_limit, f"one user's share of queue {queue.name}"),
-    ):
-        if limit and (fits := (limit - master).times(worker)) < min(room, request.workers):
-            yield f"{what} holds {fits} of the {request.workers} workers that must be there"
+    maximum, share = queue.maximum_size, queue.lone_user_limit
+    if maximum and (fits := (maximum - master).times(worker)) < min(room, request.workers):
+        yield (
+            f"queue {queue.name} at its maximum{_percent(queue.maximum)} holds {fits} of the {request.workers} workers "
+            "that must be there"
+        )
+    if share and share.holds(master):
+        fits = (share - master).times(worker) + 1  # a user's share may be passed by one container, a maximum not
+        if fits < min(room, request.workers):
+            yield (
+                f"one user's share of queue {queue.name} holds {fits} of the {request.workers} workers that must be "
+                "there"
+            )
 
 
 def _percent(share: float | None) -> str:

@@ -49,7 +49,7 @@ def _limit(application: Application, queues: Queues, queue: Queue | None, nodes:
             return f"queue {queue.name} at its maximum{share}"
         mine = (queue.user_used or {}).get(application.user)
         limit = (queue.user_limits or {}).get(application.user)
-        if mine is not None and limit is not None and _over(mine, worker, limit):
+        if mine is not None and limit is not None and not limit.holds(mine):  # it may be passed by one container
             return f"user {application.user} at the limit of queue {queue.name} ({_both(limit)})"
     running = [node for node in nodes if node.state is NodeState.RUNNING]
     if not running:
