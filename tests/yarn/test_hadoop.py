@@ -96,7 +96,7 @@ def test_without_hdfs(filesystem: str, hadoop: Hadoop, tmp_path: Path) -> None:
         pids = probes.running(second, app_id)
         assert second.app(app_id)["queue"] == "root.interactive"
         second.kill_node(1)
-        assert set(pids) <= set(marked("MAYFLY_HADOOP", str(folder)))
+        assert set(pids) & set(marked("MAYFLY_HADOOP", str(folder)))
     assert not folder.exists()
     assert not marked("MAYFLY_HADOOP", str(folder))
     assert not alive(pids)
