@@ -24,7 +24,8 @@ from mayfly.driver.launchers.yarn_facts import (
     read_applications,
     read_nodes,
 )
-from mayfly.driver.launchers.yarn_queues import Queues, Request, check, largest_container, may_submit, read_queues
+from mayfly.driver.launchers.yarn_fit import Request, check, largest_container, may_submit
+from mayfly.driver.launchers.yarn_queues import Queues, read_queues
 from mayfly.errors import YarnRefused, YarnUnavailable
 
 ANSWERS = Path(__file__).parent / "yarn_answers"

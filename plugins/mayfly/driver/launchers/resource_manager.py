@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mayfly.contract import YarnAccount, YarnPlan
-from mayfly.driver.launchers import yarn_account, yarn_queues, yarn_waiting
+from mayfly.driver.launchers import yarn_account, yarn_fit, yarn_queues, yarn_waiting
 from mayfly.driver.launchers.hadoop_site import HadoopSite, user_of
 from mayfly.driver.launchers.resource_manager_http import Http, NotThere
 from mayfly.driver.launchers.yarn_facts import (
@@ -128,8 +128,8 @@ class ResourceManager:
         YarnRefused with a sentence for the user when it never can: unknown or stopped queue, user not allowed,
         unknown node label, container too large. Returns notes on what may make it wait. What YARN does not tell is
         not checked."""
-        return yarn_queues.check(
-            yarn_queues.Request(
+        return yarn_fit.check(
+            yarn_fit.Request(
                 queue=yarn.queue, label=yarn.node_label, user=self.user, worker=worker, master=master, workers=workers
             ),
             queues=self.queues(),
