@@ -92,7 +92,7 @@ def test_a_container_is_known_by_the_folder_of_its_worker() -> None:
         container_in("/x/container_e17_1410901177871_0001_01_000005/y") == "container_e17_1410901177871_0001_01_000005"
     )
     assert application_of("container_e17_1410901177871_0001_01_000005") == "application_1410901177871_0001"
-    assert container_in("/tmp/scratch") == ""
+    assert container_in("/scratch/here") == ""
     assert application_of("") == ""
 
 

@@ -130,7 +130,8 @@ class Stack:
         for name in components:
             with (self.home / f"{name}.log").open("ab") as out:
                 self.processes[name] = subprocess.Popen(
-                    self._command(name), env=self.env | self._component_settings(name), stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                    self._command(name), env=self.env | self._component_settings(name),
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                     start_new_session=True, cwd=self.home,
                 )  # fmt: skip
 
