@@ -231,6 +231,8 @@ def test_why_the_application_itself_waits() -> None:
     )
     told = "[Sat] Application is added and is not yet activated. Queue's AM resource limit exceeded. Details : AM ..."
     assert "at its AM limit of application masters" in why(app=replace(waiting, diagnostics=told), have=0)
+    told = "not yet activated.  (Resource request: <memory:2560, vCores:1> exceeds maximum AM resource allowed)."
+    assert "at its AM limit of application masters" in why(app=replace(waiting, diagnostics=told), have=0)
     assert "does not know the application" in why(app=replace(APP, life=Life.UNKNOWN))
     assert "has ended" in why(app=replace(APP, life=Life.KILLED))
 

@@ -80,7 +80,7 @@ def test_one_long_task_survives_six_preemptions(scheduler: str, driving: Driving
         drive = start(driving, hadoop, script, queue="background", memory=4096 << 20, cores=3)
         for n in range(6):
             drive.wait(lambda n=n: (tries / f"try-{n}").exists())
-            other = probes.submit(hadoop, queue="batch", memory_mb=2560)
+            other = probes.submit(hadoop, queue="batch", memory_mb=2048)
             drive.wait(lambda n=n: drive.log().count("was lost: preempted") > n)
             if n == 0:
                 drive.wait(lambda: (status := drive.status()) is not None and "0 of 1 workers; cluster" in status.note)

@@ -34,9 +34,8 @@ def why(
 
 def _master(application: Application) -> str:
     """The application is accepted and has no container yet."""
-    told = re.search(r"(Queue's AM resource limit exceeded|User's AM resource limit exceeded)", application.diagnostics)
-    if told:
-        whose = "user's" if told[1].startswith("User") else "AM"
+    if re.search(r"AM resource limit exceeded|exceeds maximum AM resource allowed", application.diagnostics):
+        whose = "user's" if "User's AM" in application.diagnostics else "AM"
         return f"queue {application.queue} at its {whose} limit of application masters"
     return f"queue {application.queue} has not yet given the application master's container"
 
