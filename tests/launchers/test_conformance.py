@@ -84,11 +84,10 @@ client = Client()
 tell("first", list(client.run(see).values()))
 tell("scheduler", client.run_on_scheduler(see))
 tell("script", {key: value for key, value in see().items() if key not in ("nthreads", "memory", "address")})
-load = client.map(time.sleep, [1 + i / 1000 for i in range(600)])  # until there are three, however long that takes
+load = client.map(time.sleep, [1 + i / 10000 for i in range(3000)])  # so that three workers are wanted all the time
 until(lambda: len(client.scheduler_info(n_workers=-1)["workers"]) >= 3)
 tell("later", list(client.run(see).values()))
-futures = client.map(in_a_task, range(30))
-client.cancel(load)
+futures = client.map(in_a_task, range(30), priority=10)
 tell("results", client.gather(futures))
 before = set(client.run(os.getpid).values())
 try:
@@ -97,6 +96,7 @@ except Exception as error:
     print("as expected:", type(error).__name__)
 until(lambda: set(client.run(os.getpid, on_error="ignore").values()) - before)
 tell("replaced", list(client.run(see).values()))
+client.cancel(load)
 try:
     from distributed.security import Security
     other = Security.temporary()

@@ -181,6 +181,16 @@ def test_the_resource_manager_goes_and_comes_back(hadoop: Hadoop, driving: Drivi
     assert running(hadoop) == []
 
 
+def test_a_script_that_shuts_dask_down_ends_the_application(hadoop: Hadoop, driving: Driving) -> None:
+    script = "from dask.distributed import Client\nclient = Client()\nprint(client.submit(sum, [1, 2]).result())\n"
+    record = start(
+        driving, hadoop, script + "client.shutdown()\n", yarn=YarnPlan(fast_heartbeat=True), minimum=1
+    ).record()
+    assert record.outcome is Outcome.SUCCESS
+    assert running(hadoop) == []
+    assert record.yarn is not None
+
+
 def test_cancelling_a_start_ends_the_application(hadoop: Hadoop, driving: Driving) -> None:
     """No room for the workers: the job waits, says so, and is told to stop."""
     drive = start(driving, hadoop, SLEEP, minimum=40)
@@ -203,7 +213,9 @@ def test_no_container_in_time_is_explained(hadoop: Hadoop, driving: Driving) -> 
 
 def test_a_worker_that_never_gets_up_is_explained(hadoop: Hadoop, driving: Driving) -> None:
     """Its container dies each time; what it said there is found, although it never reached the scheduler."""
-    drive = start(driving, hadoop, SLEEP, minimum=1, dask={"distributed.nanny.environ": {"PYTHONHOME": "/nowhere"}})
+    drive = start(
+        driving, hadoop, SLEEP, minimum=1, dask={"distributed.nanny.pre-spawn-environ": {"PYTHONHOME": "/nowhere"}}
+    )
     record = drive.record()
     assert record.failure is not None
     assert record.failure.cls is FailureClass.START_FAILED

@@ -77,9 +77,11 @@ class Host:
                     await self._obey(command["do"])
             finally:
                 sampling.cancel()
-            if cluster.scheduler.status.name == "running":  # else the script has shut it down
-                with contextlib.suppress(asyncio.TimeoutError):
+            with contextlib.suppress(asyncio.TimeoutError):
+                if cluster.scheduler.status.name == "running":
                     await asyncio.wait_for(cluster.close(), CLOSE_SECONDS)
+                elif end := getattr(cluster, "end", None):  # the script has shut Dask down, but not what carries it
+                    await asyncio.wait_for(end(), CLOSE_SECONDS)
             self.tell("stopped")
             os._exit(0)  # nothing of value is left; a hanging close must not delay the end
 
@@ -200,7 +202,8 @@ async def _main(settings: dict[str, Any], control: socket.socket) -> None:
     reader, writer = await asyncio.open_connection(sock=control, limit=1 << 20)
     host = Host(settings, writer)
     me = asyncio.current_task()
-    if me is not None:  # asked to end before it is ready: what was started elsewhere shall end, too
+    # Asked to end before it is ready: what was started elsewhere shall end, too.
+    if me is not None and settings["order"]["launcher"] != "processes":
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     try:
         await host.run(reader)

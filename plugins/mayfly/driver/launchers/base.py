@@ -1,8 +1,9 @@
 """The seam behind which Dask workers start.
 
 A launcher is an asynchronous context manager that yields a Dask cluster object whose scheduler lives in this process
-(`scheduler`, `scale`, `adapt`, `close`). It has started, or asked for, `workers.minimum` workers (at least one);
-leaving the context ends them all. Every worker has the job's folder first on its path, and loads the preload file.
+(`scheduler`, `scale`, `adapt`, `close`; and `end`, where something is left when only the scheduler has gone). It has
+started, or asked for, `workers.minimum` workers (at least one); leaving the context ends them all. Every worker has the
+job's folder first on its path, and loads the preload file.
 """
 
 from __future__ import annotations

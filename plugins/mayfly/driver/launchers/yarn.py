@@ -43,7 +43,8 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     plan = launch.order.yarn or YarnPlan()
     folder = launch.folder / "yarn"
     folder.mkdir(mode=0o700)
-    opening = asyncio.create_task(asyncio.to_thread(open_client, folder / "skein.log"))
+    (launch.folder / "logs").mkdir(exist_ok=True)
+    opening = asyncio.create_task(asyncio.to_thread(open_client, launch.folder / "logs" / "skein.txt"))
     opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # who waits for it hears of it
     manager, default_fs = await _prepare(launch, plan)
     address = plan.address or address_towards(manager.hosts)

@@ -116,6 +116,12 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
     def adapt(self, *, minimum: int, maximum: int) -> Any:
         return super().adapt(Adaptive=Adaptive, minimum=minimum, maximum=maximum)
 
+    async def end(self) -> None:
+        """The scheduler has gone: so shall the containers."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        await self._ending()
+
     def forget_containers(self) -> None:
         """The application is gone, and all containers with it."""
         for worker in self.workers.values():

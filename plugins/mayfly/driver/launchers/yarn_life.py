@@ -41,7 +41,8 @@ WAY_BACK_SECONDS = 30.0
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
 DEAD_STARTS = 3
-"""Containers in a row that die before any worker of the job was ever ready: then nothing will come of it."""
+"""Containers in a row that die for the same worker, before any worker of the job was ever ready: nothing will come of
+it. Not those of all workers together: one bad node could take three at once."""
 
 
 class YarnLife:
@@ -69,7 +70,6 @@ class YarnLife:
         self._tasks: list[asyncio.Task[None]] = []
         self._moving = asyncio.Lock()
         self._words: dict[str, str] = {}
-        self._dead_starts = 0
         self._ready_once = False
         self.started = self._failed = False
         self.cluster: YarnCluster | None = None
@@ -179,12 +179,11 @@ class YarnLife:
         text = word or "\n".join(filter(None, (message, last_lines(log)))) or "no reason given"
         self._launch.tell("worker exit", text=f"worker {worker.name} did not start: {text}")
         self._ready_once = self._ready_once or bool(self.cluster.scheduler.workers)
-        self._dead_starts += 1
         if word and not self._ready_once:
             self._fail(LaunchError(FailureClass.VERSION_MISMATCH, f"worker {worker.name}: {word}"))
-        elif not self._ready_once and self._dead_starts >= DEAD_STARTS:
+        elif not self._ready_once and worker.failures >= DEAD_STARTS:
             more = await self._forget_environment(text)
-            text = f"{self._dead_starts} containers ended before a worker was ready; the last one said: {text}{more}"
+            text = f"{worker.failures} containers ended before a worker was ready; the last one said: {text}{more}"
             self._fail(LaunchError(FailureClass.START_FAILED, text))
 
     async def _forget_environment(self, text: str) -> str:
