@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from mayfly.airflow.standalone import Stack, free_port
+from scripts.hadoop import Hadoop, missing
 from tests.lifecycle.airflow_api import Api, Run
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +30,14 @@ def installed(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps"]
     subprocess.run([*pip, "--target", str(site), str(wheel)], check=True)
     return site
+
+
+def hadoop_client(folder: Path) -> dict[str, str]:
+    """Whoever has these variables is a client of the Hadoop that a test may start in `folder`; none runs yet."""
+    if missing():
+        return {}
+    found = Hadoop(folder).env
+    return {**found, "PATH": os.pathsep.join([str(Path(sys.executable).parent), found["PATH"]])}
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +58,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        **hadoop_client(folder / "hadoop"),
     }
     made = Stack(
         home=folder / "airflow",
