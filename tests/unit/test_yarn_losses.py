@@ -258,6 +258,21 @@ def test_containers_that_die_with_their_task_are_counted_and_no_more_than_three_
     asyncio.run(asyncio.wait_for(run(), 200))
 
 
+def test_a_restart_is_no_loss(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with yarn(tmp_path) as (place, client):
+            await place.add()
+            future = client.submit(wait_for, str(tmp_path / "never"))
+            await place.until_busy()
+            await client.restart()
+            assert future.status == "cancelled"
+            assert await client.submit(wait_for, str(tmp_path), 1) == 1
+            await asyncio.sleep(1)
+            assert place.told == []
+
+    asyncio.run(asyncio.wait_for(run(), 200))
+
+
 def test_a_task_that_is_cancelled_while_it_waits_is_forgotten(tmp_path: Path) -> None:
     async def run() -> None:
         async with yarn(tmp_path) as (place, client):

@@ -148,7 +148,8 @@ class _Lost:
 
 
 class Losses(SchedulerPlugin):  # type: ignore[misc]
-    """Watches the losses of a scheduler in this process. `tell` gets each loss once, when its cause is decided.
+    """Watches the losses of a scheduler in this process. `tell` gets each loss once, when its cause is decided, but not
+    those that we asked for ourselves.
 
     Use: `losses = Losses(scheduler, look=..., tell=...)`; `await losses.close()` at the end.
     """
@@ -156,6 +157,7 @@ class Losses(SchedulerPlugin):  # type: ignore[misc]
     def __init__(self, scheduler: Any, *, look: Look, tell: Callable[[Loss], None]) -> None:
         self._scheduler, self._look, self._tell = scheduler, look, tell
         self._workers: dict[str, Any] = {}
+        self._expected: set[str] = set()
         self._open: list[_Lost] = []
         self._against: dict[Any, list[_Lost]] = {}
         """By TaskState: losses that are not explained, or not yet."""
@@ -192,12 +194,19 @@ class Losses(SchedulerPlugin):  # type: ignore[misc]
             if container and lost.container == container and not _tells(lost.word):
                 lost.word = "its process died and was started again in the same container"
 
+    def restart(self, scheduler: Any) -> None:
+        """`client.restart()` ends all workers, and Dask does not call that expected."""
+        self._expected = set(scheduler.workers)
+
     def log_event(self, topic: str, msg: Any) -> None:
         """Called before the tasks of a lost worker are given to others."""
         if topic != "all" or not isinstance(msg, dict) or msg.get("action") != "remove-worker":
             return
-        state = self._workers.pop(str(msg.get("worker")), None)
-        if state is None or msg.get("expected", True) or self._scheduler.status.name != "running":
+        address = str(msg.get("worker"))
+        state = self._workers.pop(address, None)
+        expected = msg.get("expected", True) or address in self._expected or self._scheduler.status.name != "running"
+        self._expected.discard(address)
+        if state is None or expected:
             return
         tasks = tuple(filter(None, map(self._scheduler.tasks.get, msg.get("processing-tasks", ()))))
         name = str(state.name)
@@ -250,6 +259,8 @@ class Losses(SchedulerPlugin):  # type: ignore[misc]
                 self._against[task].remove(lost)
                 task.suspicious = max(0, task.suspicious - 1)
                 task.prefix.suspicious = max(0, task.prefix.suspicious - 1)
+        if cause is Cause.ENDED_BY_US:
+            return
         text = f"worker {lost.worker} was lost: {cause}" + (f" ({words})" if words else "")
         self._tell(Loss(worker=lost.worker, container=lost.container, node=lost.host, cause=cause, text=text))
 
