@@ -103,7 +103,6 @@ def test_an_application_from_start_to_end(cluster: Hadoop, manager: ResourceMana
     account = manager.account([app_id, "application_1_0001"])
     assert account.applications == (app_id,)
     assert account.memory_mib_seconds > 0
-    assert account.vcore_seconds > 0
     assert manager.containers(app_id) == () or manager.containers(app_id)[0].ended_at
 
 
