@@ -67,13 +67,28 @@ PREEMPT_SOON = {
 }
 
 
+LIGHT_BACKGROUND = """<allocations>
+  <defaultFairSharePreemptionTimeout>2</defaultFairSharePreemptionTimeout>
+  <defaultFairSharePreemptionThreshold>0.9</defaultFairSharePreemptionThreshold>
+  <queueMaxAMShareDefault>0.5</queueMaxAMShareDefault>
+  <queue name="batch"><weight>5</weight></queue>
+  <queue name="background"><weight>0.1</weight></queue>
+</allocations>
+"""
+"""The FairScheduler takes a container only where what is left is the application's fair share; else it takes the
+application master, if that is enough."""
+
+
 @pytest.mark.parametrize("scheduler", ["capacity", "fair"])
 def test_one_long_task_survives_six_preemptions(scheduler: str, driving: Driving, tmp_path: Path) -> None:
     """Each time another queue takes its share back, and ends again."""
     tries = tmp_path / "tries"
     tries.mkdir()
+    queues = tmp_path / "fair.xml"
+    queues.write_text(LIGHT_BACKGROUND)
+    settings = {**PREEMPT_SOON, "yarn.scheduler.fair.allocation.file": str(queues)}
     with Hadoop(
-        tmp_path / "hadoop", VERSION, scheduler, filesystem="viewfs", nodes=1, node_vcores=4, settings=PREEMPT_SOON
+        tmp_path / "hadoop", VERSION, scheduler, filesystem="viewfs", nodes=1, node_vcores=4, settings=settings
     ) as hadoop:
         script = LONG.format(folder=str(tries))
         # All cores: the CapacityScheduler takes a container only where memory *and* cores are above the queue's share.
