@@ -19,6 +19,7 @@ import psutil
 from mayfly.contract import JobOrder, Limits, Timestamp, WorkersPlan, YarnPlan
 from scripts.hadoop import Hadoop
 
+os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")
 # The interpreter of this machine on all nodes, which are this machine: what is packed is measured by environment.py.
 TARGETS = f"""
 targets:

@@ -15,11 +15,14 @@ from common.runs import create, delete, finish, planned, project
 
 SCRIPT = """
 import pathlib, sys
-import psutil
+import os, psutil
+
+cluster = os.environ["MAYFLY_CLUSTER"]
 
 def megabytes(process):
     try:
         ours = "java" in process.name() and "skein" in " ".join(process.cmdline())
+        ours = ours and process.environ().get("MAYFLY_CLUSTER", cluster) == cluster
         return process.memory_info().rss / 1e6 if ours else 0
     except psutil.Error:
         return 0
