@@ -305,9 +305,19 @@ class Hadoop:
 
     def start_node(self, node: int) -> None:
         """Start a killed or stopped NodeManager again and wait until it is RUNNING."""
-        if self.daemons[f"node{node}"].pid is None:
-            self._launch(f"node{node}")
-        self.wait(f"node {node} running", lambda: self.node_states().get(node) == "RUNNING", _READY_SECONDS)
+        name = f"node{node}"
+        lived = self.daemons[name].pid is not None
+        if not lived:
+            self._launch(name)
+
+        def running() -> bool:
+            nonlocal lived
+            if lived and self.daemons[name].pid is None:  # it learns only now that it had been decommissioned
+                self._launch(name)
+                lived = False
+            return self.node_states().get(node) == "RUNNING"
+
+        self.wait(f"node {node} running", running, _READY_SECONDS)
 
     def _containers_of(self, node: int) -> list[int]:
         return marked("NM_HOST", self._host(node)) or marked("HADOOP_CONF_DIR", f"{self.folder}/node{node}/conf")
