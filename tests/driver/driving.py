@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 import mayfly
-from mayfly.contract import JobOrder, Lease, Limits, Phase, Record, Status, Timestamp, Timing, WorkersPlan
+from mayfly.contract import Environment, JobOrder, Lease, Limits, Phase, Record, Status, Timestamp, Timing, WorkersPlan
 from mayfly.rundir import AttemptDir, FileStore, RunDir
 
 LIB = Path(mayfly.__file__).parent.parent
@@ -134,12 +134,13 @@ class Driving:
         memory: int = 600_000_000,
         limits: Limits | None = None,
         environment: Mapping[str, str] | None = None,
+        pack: Environment | None = None,
         before: Callable[[AttemptDir], None] | None = None,
         through: Sequence[str] = (),
         **order: Any,
     ) -> Drive:
-        """Write `files` as the job's folder and start a driver for `script`; `through` = arguments that make the
-        interpreter do something first."""
+        """Write `files` as the job's folder and start a driver for `script`. `environment` = more variables, `pack` =
+        the order's packed environment, `through` = arguments that make the interpreter do something first."""
         folder = self.folder / f"drive-{len(self.drives)}"
         job, scratch, staging = folder / "code" / "job", folder / "scratch", folder / "staging"
         for path in (job, scratch, staging):
@@ -152,6 +153,8 @@ class Driving:
         workers = WorkersPlan(minimum=minimum, maximum=maximum or minimum, cores=cores, memory=memory)
         if limits is not None:
             order["limits"] = limits
+        if pack is not None:
+            order["environment"] = pack
         made = make_order(script=script, workers=workers, **order)
         attempt.create("job.json", made)
         if before:
