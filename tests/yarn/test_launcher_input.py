@@ -51,6 +51,7 @@ def free_port() -> int:
 def test_no_configuration(driving: Driving, tmp_path: Path) -> None:
     record = run(driving, {"HADOOP_CONF_DIR": str(tmp_path / "none"), "HADOOP_HOME": ""})
     assert record.failure is not None
+    assert record.failure.cls is FailureClass.START_FAILED
     assert "no yarn-site.xml in" in record.failure.summary()
 
 

@@ -209,5 +209,8 @@ async def _or_network(starting: Any, what: str) -> None:
 
 
 def _kind(error: YarnError) -> str:
-    """A queue, a limit or a size that does not fit is a matter of quota; what YARN forbids is one of permission."""
+    """A queue, a limit or a size that does not fit is a matter of quota; what YARN forbids is one of permission; a
+    machine without a cluster's configuration is no start at all."""
+    if "yarn-site.xml" in str(error):
+        return FailureClass.START_FAILED
     return FailureClass.PERMISSION if re.search("kerberos|not allowed|access", str(error), re.I) else FailureClass.QUOTA
