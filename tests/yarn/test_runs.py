@@ -1,0 +1,91 @@
+"""Runs beside each other and after each other: two queues at once, a driver out of reach, a delete that asks YARN."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mayfly.backends.yarn_left import end_applications
+from mayfly.contract import Outcome
+from mayfly.driver.launchers.yarn_tags import tag_of
+from mayfly.errors import BackendUnavailable
+from scripts.hadoop import Hadoop
+from tests.driver.driving import CLUSTER, Drive, Driving
+from tests.yarn.test_life import PLAN, SLEEP, SUM, containers, kill_all, running, start, until
+
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture
+def driving(tmp_path: Path) -> Iterator[Driving]:
+    driving = Driving(tmp_path, [])
+    yield driving
+    driving.end()
+
+
+def test_two_runs_at_once_in_two_queues(hadoop: Hadoop, driving: Driving) -> None:
+    script = SUM.replace("range(60)", "range(40)")
+    drives = {}
+    for queue in ("interactive", "background"):
+        plan = replace(PLAN, queue=queue)
+        drives[queue] = start(driving, hadoop, script, minimum=1, yarn=plan, cluster=f"{CLUSTER}-{queue}")
+    for drive in drives.values():
+        drive.wait_for_line("GO")
+    for queue, drive in drives.items():
+        (app,) = hadoop.apps(states="RUNNING", applicationTags=tag_of(drive.order.cluster))
+        assert app["queue"].rpartition(".")[2] == queue
+    for drive in drives.values():
+        record = drive.record()
+        assert record.outcome is Outcome.SUCCESS, drive.log()
+        assert f"SUM {sum(range(40))}" in drive.log()
+        assert record.workers_lost == 0
+
+
+def test_a_driver_that_is_out_of_reach_leaves_nothing(hadoop: Hadoop, driving: Driving) -> None:
+    """Stopped, not ended: as behind a cut cable no connection is closed, and nothing answers any more."""
+    drive = start(driving, hadoop, SLEEP)
+    drive.wait_for_line("GO")
+    (application,) = running(hadoop)
+    ours = [*drive.descendants(), psutil.Process(drive.process.pid)]
+    for process in ours:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        assert until(lambda: not running(hadoop), 120) < 60
+        until(lambda: not containers(application), 30)
+    finally:
+        for process in ours:
+            os.kill(process.pid, signal.SIGKILL)
+
+
+def test_delete_ends_what_a_dead_driver_has_left(hadoop_env: Hadoop, driving: Driving) -> None:
+    drive = left_behind(hadoop_env, driving)
+    (application,) = running(hadoop_env)
+    assert end_applications(CLUSTER, owner="somebody-else") == ()
+    assert running(hadoop_env) == [application], "it is not theirs"
+    assert end_applications(CLUSTER, owner=drive.order.owner) == ()
+    assert running(hadoop_env) == []
+    assert end_applications(CLUSTER, owner=drive.order.owner) == (), "again, and nothing happens"
+
+
+def test_while_yarn_is_silent_nothing_is_proven(hadoop_env: Hadoop, driving: Driving) -> None:
+    drive = left_behind(hadoop_env, driving)
+    hadoop_env.kill_resourcemanager()
+    with pytest.raises(BackendUnavailable, match="whether YARN applications of it are left is not known"):
+        end_applications(CLUSTER, owner=drive.order.owner)
+    hadoop_env.start_resourcemanager()
+    until(lambda: end_applications(CLUSTER, owner=drive.order.owner) == ())
+    assert running(hadoop_env) == []
+
+
+def left_behind(hadoop: Hadoop, driving: Driving) -> Drive:
+    """A driver that was killed, and whose application would wait long for it."""
+    drive = start(driving, hadoop, SLEEP, minimum=1, yarn=replace(PLAN, grace=300.0))
+    drive.wait_for_line("GO")
+    kill_all(drive)
+    return drive
