@@ -134,10 +134,21 @@ AT_THE_START: tuple[Rule, ...] = (
         why="a ResourceManager comes back, or its standby takes over",
     ),
     Rule(
+        name="yarn: environment damaged on the cluster",
+        match=_says(r"not in gzip format|Unexpected (EOF|end of)|[Ff]ailed to localize|changed on src filesystem"),
+        cls=FailureClass.START_FAILED,
+        evidence=_launch_said,
+        advice=lambda _: (
+            "The job's packed environment on the cluster's file system was damaged or changed; the next attempt brings "
+            "it anew. If that does not help, build it anew with `mayfly env build`."
+        ),
+        retryable=True,
+        why="the next attempt brings the archive anew",
+    ),
+    Rule(
         name="yarn: environment broken",
         match=_says(
-            r"[Cc]hecksum|sha256|not in gzip format|Unexpected (EOF|end of)|[Ff]ailed to localize|"
-            r"changed on src filesystem|bin/python3?: (No such file|not found|cannot execute|Permission denied)|"
+            r"[Cc]hecksum|sha256|bin/python3?: (No such file|not found|cannot execute|Permission denied)|"
             r"environment.*(damaged|broken|incomplete)"
         ),
         cls=FailureClass.START_FAILED,

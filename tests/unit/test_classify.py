@@ -381,7 +381,15 @@ KNOWN |= {
             "Not in GZIP format: not in gzip format",
             FailureClass.START_FAILED,
         ),
-        FailureClass.START_FAILED, False, "not in gzip format", "mayfly env build",
+        FailureClass.START_FAILED, True, "not in gzip format", "brings it anew",
+    ),
+    "yarn environment in the store": (
+        yarn_start(
+            "the environment file:///staging/envs/0123.tar.gz is damaged: its checksum is 00, it was built with ff. "
+            "Remove it with `mayfly env rm` and clear the run to plan anew",
+            FailureClass.START_FAILED,
+        ),
+        FailureClass.START_FAILED, False, "is damaged", "mayfly env build",
     ),
     "yarn disk": (
         yarn_start("3 containers ended before a worker was ready; the last one said: OSError: [Errno 28] No space left "

@@ -119,7 +119,9 @@ class Gauge:
             self.note_no_tasks(f" in the first {now - self._run_since:.0f} s")
 
     def _note(self, phase: Phase) -> str:
-        if self._evidence.waiting and phase in (Phase.START, Phase.RUN):
+        host = self._evidence.host
+        short = phase is Phase.START or (phase is Phase.RUN and host.get("workers", 0) < host.get("wanted", 0))
+        if self._evidence.waiting and short:
             return self._evidence.waiting
         return "no task on the cluster yet" if phase is Phase.RUN and self.no_tasks and not self._any_task() else ""
 
