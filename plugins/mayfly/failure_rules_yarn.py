@@ -90,7 +90,7 @@ def yarn_memory_advice(r: Reading) -> str:
 AT_THE_START: tuple[Rule, ...] = (
     Rule(
         name="yarn: no default file system",
-        match=_says(r"file:///|fs\.defaultFS|NullPointerException.*(FileSystem|[Ss]taging)"),
+        match=_says(r"fs\.defaultFS|NullPointerException.*(FileSystem|[Ss]taging)"),
         cls=FailureClass.START_FAILED,
         evidence=_launch_said,
         advice=lambda _: (
