@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -94,10 +95,14 @@ class Gauge:
         evidence, host, early = self._evidence, self._children.host, self._children.early
         host_pid = host.pid if host is not None else 0
         below_host = tree.below(host_pid, everyone)
-        others = below_host | {host_pid, early.pid if early is not None else 0}
+        early_pid = early.pid if early is not None else 0
+        others = below_host | {host_pid, early_pid}
         script = tree.use(process for process in everyone if process.pid not in others)
         evidence.script_memory = script.memory
-        evidence.cpu_script = sum(self._meter.rates(now, script).values())
+        # What it does while it waits for its go is not the script's, also when it has become the script.
+        waiting = tree.use(process for process in everyone if process.pid == early_pid)
+        both = replace(script, cpu_seconds={**script.cpu_seconds, **waiting.cpu_seconds})
+        evidence.cpu_script = sum(rate for (pid, _), rate in self._meter.rates(now, both).items() if pid != early_pid)
         evidence.host_memory = tree.use(process for process in everyone if process.pid == host_pid).memory
         if self._order.launcher == "processes":  # else what the host has started here are no workers
             evidence.largest_worker = tree.use(process for process in everyone if process.pid in below_host).largest
