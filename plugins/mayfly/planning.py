@@ -11,7 +11,6 @@ from pathlib import Path
 from mayfly.backends.base import open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
-from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.environments.staging import look, upload
 from mayfly.errors import PlanError, YarnRefused
 from mayfly.generation import PlanMove, plan_move, state_of
@@ -20,6 +19,7 @@ from mayfly.plan import describe, make_plan
 from mayfly.poke import Poll
 from mayfly.rundir import FileStore, RunDir, open_store, require_create_if_absent
 from mayfly.spec import JobSpec
+from mayfly.yarn.resource_manager import ResourceManager
 
 
 def plan_step(

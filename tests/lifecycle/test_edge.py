@@ -8,7 +8,7 @@ import pytest
 
 from mayfly.airflow.standalone import Stack
 from mayfly.contract import Phase
-from mayfly.driver.launchers.yarn_tags import tag_of
+from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop, missing
 from tests.lifecycle.airflow_api import Api
 from tests.lifecycle.test_verdicts import OURS, Live

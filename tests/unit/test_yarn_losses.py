@@ -18,10 +18,10 @@ from distributed import Client, Scheduler
 from distributed.scheduler import KilledWorker
 
 from mayfly.driver.launchers import yarn_losses
-from mayfly.driver.launchers.yarn_exits import Cause
-from mayfly.driver.launchers.yarn_facts import NOTHING, Container, Node, NodeState
 from mayfly.driver.launchers.yarn_leaving import retire_leaving
 from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen, application_of, container_in, explain
+from mayfly.yarn.exits import Cause
+from mayfly.yarn.facts import NOTHING, Container, Node, NodeState
 
 ID = "container_1795276116904_0007_01_000003"
 APP = "application_1795276116904_0007"

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from mayfly.driver.launchers import yarn_account, yarn_queues, yarn_waiting
-from mayfly.driver.launchers.yarn_exits import Cause, cause_of, code_of, said
-from mayfly.driver.launchers.yarn_facts import (
+from mayfly.errors import YarnRefused, YarnUnavailable
+from mayfly.yarn import account as accounts
+from mayfly.yarn import queues, waiting
+from mayfly.yarn.exits import Cause, cause_of, code_of, said
+from mayfly.yarn.facts import (
     MIB,
     NOTHING,
     Application,
@@ -24,9 +26,8 @@ from mayfly.driver.launchers.yarn_facts import (
     read_applications,
     read_nodes,
 )
-from mayfly.driver.launchers.yarn_fit import Request, check, largest_container, may_submit
-from mayfly.driver.launchers.yarn_queues import Queues, read_queues
-from mayfly.errors import YarnRefused, YarnUnavailable
+from mayfly.yarn.fit import Request, check, largest_container, may_submit
+from mayfly.yarn.queues import Queues, read_queues
 
 ANSWERS = Path(__file__).parent / "yarn_answers"
 
@@ -40,8 +41,8 @@ def mib(memory: int, cores: int = 1) -> Size:
 
 
 SETTINGS = {"yarn.acl.enable": "true", "yarn.admin.acl": "root", "yarn.scheduler.minimum-allocation-mb": "128"}
-CAPACITY = yarn_queues.with_settings(read_queues(answer("scheduler-capacity")), SETTINGS)
-FAIR = yarn_queues.with_settings(read_queues(answer("scheduler-fair")), {})
+CAPACITY = queues.with_settings(read_queues(answer("scheduler-capacity")), SETTINGS)
+FAIR = queues.with_settings(read_queues(answer("scheduler-fair")), {})
 NODES = read_nodes(answer("nodes"))
 
 
@@ -84,7 +85,7 @@ def test_fair() -> None:
     assert batch is not None
     assert (batch.maximum, batch.maximum_size, batch.used) == (0.5, mib(4096, 8), mib(4096, 4))
     assert FAIR.charged(mib(1025)) == mib(2048)
-    finer = yarn_queues.with_settings(FAIR, {"yarn.resource-types.memory-mb.increment-allocation": "128Mi"})
+    finer = queues.with_settings(FAIR, {"yarn.resource-types.memory-mb.increment-allocation": "128Mi"})
     assert finer.charged(mib(1025)) == mib(1152)
 
 
@@ -194,7 +195,7 @@ APP = Application(id="application_1_1", life=Life.RUNNING, user="root", queue="b
 
 
 def why(queues: Queues = FAIR, app: Application = APP, nodes: tuple[Node, ...] = NODES, have: int = 3) -> str:
-    return yarn_waiting.why(app, queues, nodes, wanted=8, have=have, worker=mib(1024))
+    return waiting.why(app, queues, nodes, wanted=8, have=have, worker=mib(1024))
 
 
 def used(queues: Queues, name: str, size: Size, **more: Any) -> Queues:
@@ -320,7 +321,7 @@ def test_account() -> None:
         container(2, "FAILED", "Exit code: 1"),
         container(3, "SUCCEEDED", node="b:8042"),
     ]
-    account = yarn_account.account(apps, containers)
+    account = accounts.account(apps, containers)
     assert account.applications == ("application_1_1", "application_1_2")
     assert (account.memory_mib_seconds, account.vcore_seconds, account.queue_wait) == (150, 3, 2.5)
     assert (account.containers_started, account.containers_failed, account.containers_preempted) == (3, 1, 1)
@@ -328,5 +329,5 @@ def test_account() -> None:
     assert set(account.nodes) == {"a", "b"}
     assert account.nodes["a"].container_seconds == 5.0
     assert (account.nodes["a"].failed, account.nodes["a"].preempted) == (1, 1)
-    assert yarn_account.account([], []).applications == ()
+    assert accounts.account([], []).applications == ()
     assert NOTHING.times(mib(1)) == 0

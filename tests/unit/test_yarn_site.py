@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.driver.launchers.hadoop_site import HadoopSite, user_of
-from mayfly.driver.launchers.resource_manager import ResourceManager
-from mayfly.driver.launchers.yarn_facts import Life
 from mayfly.errors import YarnRefused, YarnUnavailable
+from mayfly.yarn.facts import Life
+from mayfly.yarn.resource_manager import ResourceManager
+from mayfly.yarn.site import HadoopSite, user_of
 
 
 def write(folder: Path, core: dict[str, str] | None = None, **site: str) -> dict[str, str]:

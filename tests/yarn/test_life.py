@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from mayfly.contract import FailureClass, Limits, Outcome, YarnPlan
-from mayfly.driver.launchers.yarn_tags import tag_of
+from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, PATIENCE, Drive, Driving
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mayfly.contract import FailureClass, Limits, Outcome, YarnPlan
-from mayfly.driver.launchers.yarn_tags import tag_of
+from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, Drive, Driving
 from tests.yarn import probes

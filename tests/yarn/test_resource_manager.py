@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import YarnPlan
-from mayfly.driver.launchers.resource_manager import ResourceManager
-from mayfly.driver.launchers.yarn_facts import MIB, Life, NodeState, Size
 from mayfly.errors import YarnRefused, YarnUnavailable
+from mayfly.yarn.facts import MIB, Life, NodeState, Size
+from mayfly.yarn.resource_manager import ResourceManager
 from scripts.hadoop import Hadoop
 from tests.yarn import probes
 from tests.yarn.fixtures import VERSION

@@ -13,8 +13,8 @@ import pytest
 
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import Outcome
-from mayfly.driver.launchers.yarn_tags import tag_of
 from mayfly.errors import BackendUnavailable
+from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, Drive, Driving
 from tests.yarn.test_life import PLAN, SLEEP, SUM, containers, kill_all, running, start, until

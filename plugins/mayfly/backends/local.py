@@ -31,10 +31,10 @@ from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
-from mayfly.driver.launchers.yarn_tags import tag_of
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
 from mayfly.states import LOCAL, ClusterState, JobState
 from mayfly.stores import open_store
+from mayfly.yarn.tags import tag_of
 
 _END_SECONDS = 20.0
 _TOMBSTONE_DAYS = 60.0

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import time
 
-from mayfly.driver.launchers.resource_manager import ResourceManager
-from mayfly.driver.launchers.yarn_tags import owner_tag, tag_of
 from mayfly.errors import BackendUnavailable, YarnError
+from mayfly.yarn.resource_manager import ResourceManager
+from mayfly.yarn.tags import owner_tag, tag_of
 
 PATIENCE = 5.0
 """Seconds of one look; YARN ends an application within two or three, and delete looks again."""

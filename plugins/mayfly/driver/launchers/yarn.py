@@ -23,16 +23,16 @@ import dask
 from mayfly.contract import FailureClass, YarnPlan
 from mayfly.driver.launchers import yarn_files
 from mayfly.driver.launchers.base import Launch, LaunchError
-from mayfly.driver.launchers.hadoop_site import HadoopSite
-from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.driver.launchers.sizing import container_mib, worker_limit
 from mayfly.driver.launchers.skein_client import open_client
 from mayfly.driver.launchers.watchdog import Watchdog
-from mayfly.driver.launchers.yarn_facts import Size
 from mayfly.driver.launchers.yarn_life import YarnLife
 from mayfly.driver.launchers.yarn_losses import DASK_SETTINGS
-from mayfly.driver.launchers.yarn_tags import tag_of
 from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
+from mayfly.yarn.facts import Size
+from mayfly.yarn.resource_manager import ResourceManager
+from mayfly.yarn.site import HadoopSite
+from mayfly.yarn.tags import tag_of
 
 MIB = 1 << 20
 

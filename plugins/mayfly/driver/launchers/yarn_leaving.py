@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from mayfly.driver.launchers.yarn_facts import Container, Node
 from mayfly.driver.launchers.yarn_losses import container_in
+from mayfly.yarn.facts import Container, Node
 
 
 def workers_on(workers: Iterable[Any], containers: Iterable[Container], nodes: Iterable[Node]) -> dict[str, str]:

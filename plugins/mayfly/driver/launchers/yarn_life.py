@@ -21,19 +21,19 @@ from skein.exceptions import SkeinError
 from mayfly.contract import FailureClass, YarnPlan, to_json
 from mayfly.driver.launchers import yarn_files
 from mayfly.driver.launchers.base import Launch, LaunchError
-from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.driver.launchers.sizing import container_mib
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
 from mayfly.driver.launchers.yarn_environment import bring, place_of, remove
-from mayfly.driver.launchers.yarn_facts import Container, Life, containers_of
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
-from mayfly.driver.launchers.yarn_tags import tags
 from mayfly.driver.launchers.yarn_watch import YarnWatch
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
 from mayfly.stores import open_store
+from mayfly.yarn.facts import Container, Life, containers_of
+from mayfly.yarn.resource_manager import ResourceManager
+from mayfly.yarn.tags import tags
 
 POLL_SECONDS = 0.25
 WAY_BACK_SECONDS = 30.0

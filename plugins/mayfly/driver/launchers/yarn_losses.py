@@ -23,8 +23,8 @@ from typing import Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
 
-from mayfly.driver.launchers.yarn_exits import Cause, cause_of, said
-from mayfly.driver.launchers.yarn_facts import Container, Node, NodeState
+from mayfly.yarn.exits import Cause, cause_of, said
+from mayfly.yarn.facts import Container, Node, NodeState
 
 logger = logging.getLogger(__name__)
 

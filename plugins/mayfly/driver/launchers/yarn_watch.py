@@ -11,14 +11,14 @@ from typing import Any, Protocol
 from skein.exceptions import SkeinError
 
 from mayfly.driver.launchers.base import Launch
-from mayfly.driver.launchers.resource_manager import ResourceManager
 from mayfly.driver.launchers.sizing import MIB, container_mib
 from mayfly.driver.launchers.yarn_cluster import YarnCluster
-from mayfly.driver.launchers.yarn_facts import Container, Size, containers_of
 from mayfly.driver.launchers.yarn_leaving import retire_leaving
 from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
+from mayfly.yarn.facts import Container, Size, containers_of
+from mayfly.yarn.resource_manager import ResourceManager
 
 logger = logging.getLogger(__name__)
 

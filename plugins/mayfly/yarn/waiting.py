@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from mayfly.driver.launchers.yarn_facts import Application, Life, Node, NodeState, Size
-from mayfly.driver.launchers.yarn_queues import Queue, Queues
 from mayfly.units import format_size
+from mayfly.yarn.facts import Application, Life, Node, NodeState, Size
+from mayfly.yarn.queues import Queue, Queues
 
 
 def why(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from mayfly.driver.launchers.yarn_facts import MIB, Node, NodeState, Size
-from mayfly.driver.launchers.yarn_queues import Queue, Queues
 from mayfly.errors import YarnRefused, YarnUnavailable
 from mayfly.units import format_size
+from mayfly.yarn.facts import MIB, Node, NodeState, Size
+from mayfly.yarn.queues import Queue, Queues
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from mayfly.contract import YarnAccount, YarnPlan
-from mayfly.driver.launchers import yarn_account, yarn_fit, yarn_queues, yarn_waiting
-from mayfly.driver.launchers.hadoop_site import HadoopSite, user_of
-from mayfly.driver.launchers.resource_manager_http import Http, NotThere
-from mayfly.driver.launchers.yarn_facts import (
+from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
+from mayfly.yarn import account as accounts
+from mayfly.yarn import fit, waiting
+from mayfly.yarn import queues as schedulers
+from mayfly.yarn.facts import (
     Application,
     Container,
     Life,
@@ -31,8 +32,9 @@ from mayfly.driver.launchers.yarn_facts import (
     read_containers,
     read_nodes,
 )
-from mayfly.driver.launchers.yarn_queues import Queues
-from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
+from mayfly.yarn.http import Http, NotThere
+from mayfly.yarn.queues import Queues
+from mayfly.yarn.site import HadoopSite, user_of
 
 FORGOTTEN_AFTER = 20.0
 """Seconds after which an application that the ResourceManager does not know counts as ended: one that was restarted
@@ -106,8 +108,8 @@ class ResourceManager:
         )
 
     def queues(self) -> Queues:
-        queues = yarn_queues.read_queues(self._http.get("/ws/v1/cluster/scheduler"))
-        return yarn_queues.with_settings(queues, {name: self._setting(name) for name in yarn_queues.SETTINGS})
+        queues = schedulers.read_queues(self._http.get("/ws/v1/cluster/scheduler"))
+        return schedulers.with_settings(queues, {name: self._setting(name) for name in schedulers.SETTINGS})
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes in any state."""
@@ -128,8 +130,8 @@ class ResourceManager:
         YarnRefused with a sentence for the user when it never can: unknown or stopped queue, user not allowed,
         unknown node label, container too large. Returns notes on what may make it wait. What YARN does not tell is
         not checked."""
-        return yarn_fit.check(
-            yarn_fit.Request(
+        return fit.check(
+            fit.Request(
                 queue=yarn.queue, label=yarn.node_label, user=self.user, worker=worker, master=master, workers=workers
             ),
             queues=self.queues(),
@@ -203,10 +205,10 @@ class ResourceManager:
             return f"{have} of {wanted} workers; the ResourceManager does not answer"
         except YarnError as error:
             return f"{have} of {wanted} workers; {error}"
-        return yarn_waiting.why(application, queues, nodes, wanted=wanted, have=have, worker=worker)
+        return waiting.why(application, queues, nodes, wanted=wanted, have=have, worker=worker)
 
     def containers(self, app_id: str) -> tuple[Container, ...]:
-        """Those that live now. Why others ended only the application master knows: `yarn_facts.containers_of`."""
+        """Those that live now. Why others ended only the application master knows: `facts.containers_of`."""
         try:
             attempts = items(
                 self._http.get(f"/ws/v1/cluster/apps/{quote(app_id)}/appattempts"), "appAttempts", "appAttempt"
@@ -231,7 +233,7 @@ class ResourceManager:
                 continue
             if application.life is not Life.UNKNOWN:
                 found.append(application)
-        return yarn_account.account(found, containers)
+        return accounts.account(found, containers)
 
     def _setting(self, name: str) -> str | None:
         """Of the ResourceManager's own configuration; None where it does not tell."""

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 
 from mayfly.contract import YarnAccount, YarnNodeAccount
-from mayfly.driver.launchers.yarn_exits import Cause, cause_of
-from mayfly.driver.launchers.yarn_facts import Application, Container
+from mayfly.yarn.exits import Cause, cause_of
+from mayfly.yarn.facts import Application, Container
 
 
 def account(applications: Iterable[Application], containers: Iterable[Container]) -> YarnAccount:

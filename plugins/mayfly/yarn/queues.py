@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mayfly.driver.launchers.yarn_facts import MIB, NOTHING, Size, items, size_of
+from mayfly.yarn.facts import MIB, NOTHING, Size, items, size_of
 
 SETTINGS = (
     "yarn.acl.enable",

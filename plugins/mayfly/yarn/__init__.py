@@ -1,0 +1,1 @@
+"""What YARN says and is asked: its configuration, its ResourceManager, and what follows from the answers (pure)."""
