@@ -201,8 +201,9 @@ def test_a_node_that_is_decommissioned_is_left_with_all_results(
     drive.wait_for_line("HELD")
     found = application(hadoop)
     workers: dict[int, list[str]] = {1: [], 2: []}
-    for name in container_ids(hadoop, found["id"]):
-        workers[probes_node(hadoop, name)].append(name)
+    for container in containers_of(hadoop, found["id"]):
+        host = container["nodeId"].partition(":")[0]
+        workers[1 if host == "localhost" else int(host.rpartition(".")[2])].append(container["containerId"])
     master = 1 if found["amHostHttpAddress"].startswith("localhost") else 2
     node = 3 - master if workers[3 - master] else master
     leaving = [name for name in workers[node] if not name.endswith("_000001")]
@@ -223,13 +224,7 @@ def test_a_node_that_is_decommissioned_is_left_with_all_results(
     assert seconds < 30  # 10 on a quiet machine: `make bench-yarn`
 
 
-def container_ids(hadoop: Hadoop, app_id: str) -> list[str]:
-    told = hadoop.get(f"apps/{app_id}/appattempts/{app_id.replace('application', 'appattempt')}_000001/containers")
-    return [container["containerId"] for container in told["container"]]
-
-
-def probes_node(hadoop: Hadoop, container: str) -> int:
-    app_id = "application_" + "_".join(container.split("_")[1:3])
-    told = hadoop.get(f"apps/{app_id}/appattempts/{app_id.replace('application', 'appattempt')}_000001/containers")
-    host = next(c["nodeId"] for c in told["container"] if c["containerId"] == container).partition(":")[0]
-    return 1 if host == "localhost" else int(host.rpartition(".")[2])
+def containers_of(hadoop: Hadoop, app_id: str) -> list[dict[str, str]]:
+    attempt = f"{app_id.replace('application', 'appattempt')}_000001"
+    told: list[dict[str, str]] = hadoop.get(f"apps/{app_id}/appattempts/{attempt}/containers")["container"]
+    return told
