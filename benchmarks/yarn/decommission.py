@@ -59,10 +59,11 @@ async def _on_the_node(cluster: Any, nodes: Any) -> list[str]:
 
 
 async def _pids(cluster: Any) -> dict[str, int]:
+    """Of the nannies: a worker's title overwrites its environment, by which its container is known."""
     from distributed import Client
 
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        return dict(await client.run(os.getpid))
+        return dict(await client.run(os.getppid))
 
 
 def main() -> None:
