@@ -17,6 +17,7 @@ from mayfly.errors import BackendUnavailable
 from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, Drive, Driving
+from tests.yarn.fixtures import VERSION
 from tests.yarn.test_life import PLAN, SLEEP, SUM, containers, kill_all, running, start, until
 
 pytestmark = pytest.mark.timeout(900)
@@ -89,3 +90,21 @@ def left_behind(hadoop: Hadoop, driving: Driving) -> Drive:
     drive.wait_for_line("GO")
     kill_all(drive)
     return drive
+
+
+def test_a_node_with_a_full_disk_is_left_out(tmp_path: Path, driving: Driving) -> None:
+    """As YARN sees it: less room than its disk checker asks for. The job runs on the other node, and loses nothing."""
+    full = "<property><name>yarn.nodemanager.disk-health-checker.min-free-space-per-disk-mb</name><value>{}</value>"
+    with Hadoop(tmp_path / "hadoop", VERSION, filesystem="viewfs") as hadoop:
+        hadoop.kill_node(2)
+        site = hadoop.folder / "node2" / "conf" / "yarn-site.xml"
+        more = full.format(2**30) + "</property></configuration>"
+        site.write_text(site.read_text().replace("</configuration>", more))
+        hadoop._launch("node2")
+        hadoop.wait("node 2 unhealthy", lambda: hadoop.node_states().get(2) == "UNHEALTHY")
+        drive = start(driving, hadoop, SUM.replace("range(60)", "range(20)"))
+        record = drive.record()
+        assert record.outcome is Outcome.SUCCESS, drive.log()
+        assert record.workers_lost == 0
+        assert record.yarn is not None
+        assert set(record.yarn.nodes) == {"localhost"}
