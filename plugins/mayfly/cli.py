@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from mayfly.errors import InputError, MayflyError, NotProven
@@ -54,13 +55,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = main_parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, what: str, function: object, *, target: str = "") -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
-        sub.set_defaults(command=function)
-        if target:
-            sub.add_argument("--target", metavar="NAME", help=target)
-        return sub
+    command = partial(_command, commands)
 
     sub = command("new", "write jobs/NAME with a job.yaml and a script that run as they are", new)
     sub.add_argument("name", metavar="NAME")
@@ -109,19 +104,29 @@ def parser() -> argparse.ArgumentParser:
     return main_parser
 
 
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    what: str,
+    function: object,
+    *,
+    target: str = "",
+) -> argparse.ArgumentParser:
+    """Add a command that `function` does; `target` is what its `--target` is for, if it has one."""
+    sub = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+    sub.set_defaults(command=function)
+    if target:
+        sub.add_argument("--target", metavar="NAME", help=target)
+    return sub
+
+
 def _env_parser(main_parser: argparse.ArgumentParser) -> None:
     main_parser.description = (
         "Job environments: a Python interpreter with a job's packages in one archive, for targets whose nodes have "
         "none. docs/environments.md tells all of it."
     )
     commands = main_parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, what: str, function: object, *, target: str = "") -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
-        sub.set_defaults(command=function)
-        if target:
-            sub.add_argument("--target", metavar="NAME", help=target)
-        return sub
+    command = partial(_command, commands)
 
     sub = command(
         "build",

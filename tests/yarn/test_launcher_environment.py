@@ -6,7 +6,6 @@ import hashlib
 import io
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,6 @@ import os
 from dask.distributed import Client
 print("PACK", set(Client().run(lambda: os.environ.get("OF_THE_PACK")).values()), flush=True)
 """
-
-
-@pytest.fixture
-def driving(tmp_path: Path) -> Iterator[Driving]:
-    driving = Driving(tmp_path, [])
-    yield driving
-    driving.end()
 
 
 def pack() -> tuple[Environment, bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ pytestmark = pytest.mark.timeout(600)
 
 LIMITS = Limits(start=240, job=60, stall=0)
 SCRIPT = "from dask.distributed import Client\nClient()\n"
-
-
-@pytest.fixture
-def driving(tmp_path: Path) -> Iterator[Driving]:
-    driving = Driving(tmp_path, [])
-    yield driving
-    driving.end()
 
 
 def run(driving: Driving, environment: dict[str, str], **order: Any) -> Record:

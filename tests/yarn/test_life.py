@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -38,13 +36,6 @@ print("SUM", sum(client.gather(client.map(f, range(60)))), flush=True)
 """60 tasks of half a second: 1770."""
 
 SLEEP = SUM.partition('print("SUM')[0] + "time.sleep(600)\n"
-
-
-@pytest.fixture
-def driving(tmp_path: Path) -> Iterator[Driving]:
-    driving = Driving(tmp_path, [])
-    yield driving
-    driving.end()
 
 
 def start(driving: Driving, hadoop: Hadoop, script: str, **order: Any) -> Drive:

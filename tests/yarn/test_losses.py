@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,6 @@ pytestmark = pytest.mark.timeout(900)
 
 LIMITS = Limits(start=240, job=600, stall=0)
 MEMORY = 512 << 20
-
-
-@pytest.fixture
-def driving(tmp_path: Path) -> Iterator[Driving]:
-    driving = Driving(tmp_path, [])
-    yield driving
-    driving.end()
 
 
 def start(driving: Driving, hadoop: Hadoop, script: str, *, queue: str | None = None, **order: Any) -> Drive:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,13 +20,6 @@ from tests.yarn.fixtures import VERSION
 from tests.yarn.test_life import PLAN, SLEEP, SUM, containers, kill_all, running, start, until
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def driving(tmp_path: Path) -> Iterator[Driving]:
-    driving = Driving(tmp_path, [])
-    yield driving
-    driving.end()
 
 
 def test_two_runs_at_once_in_two_queues(hadoop: Hadoop, driving: Driving) -> None:
