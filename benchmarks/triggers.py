@@ -24,7 +24,8 @@ from common import airflow_home  # before anything of Airflow
 from mayfly.airflow.triggers import JobTrigger
 from mayfly.contract import FrozenTarget, JobOrder, Lease, Limits, Phase, Status, Tasks, Timestamp, WorkersPlan
 from mayfly.lifecycle import Handle
-from mayfly.rundir import AttemptDir, FileStore, RunDir
+from mayfly.rundir import AttemptDir, RunDir
+from mayfly.stores import FileStore
 
 TICK = 0.1
 ROUND = 15.0

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import mayfly
 from mayfly.errors import InputError
-from mayfly.rundir import Store
+from mayfly.stores import Store
 
 MAX_BYTES = 200 * 2**20
 _SKIPPED_FOLDERS = {"__pycache__", ".git", ".ipynb_checkpoints", ".mypy_cache", ".ruff_cache", ".pytest_cache"}

@@ -12,8 +12,9 @@ from mayfly.errors import InputError, MayflyError, NotProven
 from mayfly.generation import State
 from mayfly.lifecycle import Handle, Run
 from mayfly.names import MANAGED_BY
-from mayfly.rundir import RunDir, open_store
+from mayfly.rundir import RunDir
 from mayfly.states import ClusterState
+from mayfly.stores import open_store
 
 ABANDONED_SECONDS = 600.0
 """A closing generation or an open one without any sign of life is left alone for this long."""

@@ -34,8 +34,9 @@ from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFaile
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
 from mayfly.poke import Poll, clock_now
-from mayfly.rundir import AttemptDir, RunDir, Store, open_store
+from mayfly.rundir import AttemptDir, RunDir
 from mayfly.states import ClusterState
+from mayfly.stores import Store, open_store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,9 @@ from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
 from mayfly.plan import describe, make_plan
 from mayfly.poke import Poll
-from mayfly.rundir import FileStore, RunDir, open_store, require_create_if_absent
+from mayfly.rundir import RunDir
 from mayfly.spec import JobSpec
+from mayfly.stores import FileStore, open_store, require_create_if_absent
 from mayfly.yarn.resource_manager import ResourceManager
 
 

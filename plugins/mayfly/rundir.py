@@ -20,11 +20,7 @@ from mayfly.contract import (
     encode,
 )
 from mayfly.errors import ContractError
-from mayfly.stores import FileStore as FileStore
-from mayfly.stores import FsspecStore as FsspecStore
-from mayfly.stores import Store as Store
-from mayfly.stores import open_store as open_store
-from mayfly.stores import require_create_if_absent as require_create_if_absent
+from mayfly.stores import Store
 
 T = TypeVar("T")
 

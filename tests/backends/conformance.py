@@ -21,8 +21,8 @@ from mayfly.backends.base import ClusterBackend, open_backend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Limits, Plan, Timestamp, WorkersPlan
 from mayfly.errors import NotOurs, Refused
 from mayfly.names import MANAGED_BY, cluster_name, run_key
-from mayfly.rundir import open_store
 from mayfly.states import ClusterState, JobState
+from mayfly.stores import open_store
 
 STAND_IN = """
 import os, subprocess, sys, time, pathlib

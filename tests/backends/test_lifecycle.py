@@ -27,9 +27,9 @@ from mayfly.inventory import end_leak, find_run, leaks, list_runs
 from mayfly.lifecycle import Handle, JobRequest, Run, find_handle
 from mayfly.planning import plan_step
 from mayfly.poke import Poll
-from mayfly.rundir import open_store
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState
+from mayfly.stores import open_store
 from tests.backends.conformance import wait_for
 
 # Takes the driver's place: the job's own script is run with the attempt's folder in `folder`.

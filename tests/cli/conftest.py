@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import Receipt, Record
-from mayfly.rundir import FileStore, RunDir
+from mayfly.rundir import RunDir
+from mayfly.stores import FileStore
 
 JOB = """
 cluster:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.rundir import FileStore, RunDir
+from mayfly.rundir import RunDir
+from mayfly.stores import FileStore
 from tests.processes import of_cluster
 
 from .conftest import Cli

@@ -34,7 +34,8 @@ from mayfly.contract import (
     WorkersPlan,
 )
 from mayfly.lifecycle import Handle
-from mayfly.rundir import AttemptDir, FileStore, RunDir
+from mayfly.rundir import AttemptDir, RunDir
+from mayfly.stores import FileStore
 
 NAME = "mayfly-trips-0123456789"
 BY = "airflow cluster.run_job try 1"

@@ -22,9 +22,9 @@ from mayfly.errors import MayflyError
 from mayfly.lifecycle import Handle, JobRequest, Run
 from mayfly.planning import plan_step
 from mayfly.poke import Poll
-from mayfly.rundir import open_store
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState
+from mayfly.stores import open_store
 
 STEPS = ("plan", "create", "job", "collect", "delete", "report")
 TEARDOWN = ("collect", "delete", "report")

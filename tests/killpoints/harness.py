@@ -29,8 +29,8 @@ from mayfly.backends.base import open_backend
 from mayfly.contract import Outcome
 from mayfly.generation import State
 from mayfly.lifecycle import Run
-from mayfly.rundir import FileStore
 from mayfly.states import ClusterState
+from mayfly.stores import FileStore
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN, World, perform
 from tests.processes import family, works_below
 

@@ -21,8 +21,9 @@ import psutil
 from mayfly.airflow.standalone import Stack, free_port
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import Plan
-from mayfly.rundir import FileStore, RunDir
+from mayfly.rundir import RunDir
 from mayfly.states import ClusterState
+from mayfly.stores import FileStore
 from tests.lifecycle.airflow_api import Api, Run
 from tests.processes import of_cluster
 

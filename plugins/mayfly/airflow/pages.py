@@ -22,7 +22,8 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from mayfly.airflow.members import PLAN
 from mayfly.errors import MayflyError
 from mayfly.lifecycle import Handle
-from mayfly.rundir import RunDir, open_store
+from mayfly.rundir import RunDir
+from mayfly.stores import open_store
 
 REPORT = "report.html"
 DASK_REPORT = "dask-report.html"

@@ -100,7 +100,8 @@ class JobTrigger(BaseTrigger):
     def _look(self, handle: Handle) -> _Seen:
         """In a thread: read what is new, renew the lease."""
         from mayfly.attempts import renew_lease
-        from mayfly.rundir import RunDir, open_store
+        from mayfly.rundir import RunDir
+        from mayfly.stores import open_store
 
         rundir = self._dir = self._dir or RunDir(open_store(handle.target.staging), handle.name)
         attempt = rundir.attempt(self.job, self.attempt)

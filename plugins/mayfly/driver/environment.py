@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mayfly.contract import JobOrder, Json
-from mayfly.rundir import Store
+from mayfly.stores import Store
 
 ADOPT = Path(__file__).parent / "adopt"
 

@@ -35,7 +35,8 @@ from mayfly.driver.record import explain, make_record, no_start, outcome_of
 from mayfly.driver.watch import Ended, Seen, reason_to_end
 from mayfly.driver.writer import Write, Writer
 from mayfly.errors import MayflyError
-from mayfly.rundir import AttemptDir, RunDir, open_store
+from mayfly.rundir import AttemptDir, RunDir
+from mayfly.stores import open_store
 
 COLLECT_SECONDS = 60.0
 """For Dask's report and logs."""
