@@ -23,6 +23,7 @@ from enum import StrEnum
 from typing import Any, NewType, TypeAlias, TypeVar, Union, cast
 
 from mayfly.errors import ContractError
+from mayfly.nodes import GcpPlan, NodesPlan
 
 SCHEMA = 1
 """Written into every file; a reader accepts its own and the one before."""
@@ -111,6 +112,8 @@ class YarnPlan:
     worker_ports: tuple[int, int] = (0, 0)
     grace: float = 30.0
     """Seconds after which the application ends by itself when its driver is gone."""
+    master_not_on: str = ""
+    """Regular expression: on a node of such a host name the application master must not stay (it may vanish)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +160,8 @@ class FrozenTarget:
     """How a task waits for its job: auto, deferred or reschedule."""
     yarn: YarnPlan | None = None
     """Set when the launcher is `yarn`."""
+    gcp: GcpPlan | None = None
+    """Set when the backend is `dataproc`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +209,8 @@ class Plan:
     environment: Environment | None = None
     """What the nodes run; None = the interpreter that is there."""
     yarn: YarnPlan | None = None
+    nodes: NodesPlan | None = None
+    """Machines that are made for this run; None where they are there anyway."""
     hash: str
     """Of everything above but the nonce, the times and the generation; equal hash = the same intention."""
     cost_estimate: float | None = None
@@ -416,6 +423,8 @@ class FailureClass(StrEnum):
     NETWORK = "network"
     PREEMPTED = "preempted"
     PERMISSION = "permission"
+    INIT_ACTION = "init action"
+    CLUSTER_LOST = "cluster lost"
     CANCELLED = "cancelled"
     ORCHESTRATOR_LOST = "orchestrator lost"
     DRIVER_DIED = "driver died without a record"

@@ -1,4 +1,4 @@
-"""The seam behind which clusters are made: seven idempotent verbs.
+"""The seam behind which clusters are made: eight idempotent verbs.
 
 A backend makes, starts, looks and deletes; everything else (progress, logs, results) goes through the run directory.
 Every verb is synchronous, has a deadline of its own, and may be called again at any time by anybody: two actors at
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Protocol
 
-from mayfly.contract import FrozenTarget, JobOrder, Plan
+from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan
 from mayfly.errors import InputError
 from mayfly.states import ClusterState, JobState
 
@@ -76,11 +76,18 @@ class ClusterBackend(Protocol):
         """Begin to delete the cluster of that name if its owner label matches, else `NotOurs`; returns what is there
         now. ABSENT = nothing is left, also when nothing ever was."""
 
+    def explain(self, name: str) -> Failure | None:
+        """Why the cluster of that name did not start, or died: asked once, before its remains are deleted. None where
+        nobody knows more than its state's detail says."""
+
     def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
         """All clusters, whatever their state, that carry these labels. May lag behind; ABSENT ones are left out."""
 
 
-BACKENDS = {"local": "mayfly.backends.local:LocalBackend"}
+BACKENDS = {
+    "local": "mayfly.backends.local:LocalBackend",
+    "dataproc": "mayfly.backends.dataproc:DataprocBackend",
+}
 """One line a backend; the module (and its SDK) is imported when a target asks for it."""
 
 

@@ -30,7 +30,7 @@ import psutil
 from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
-from mayfly.contract import FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
+from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
 from mayfly.states import LOCAL, ClusterState, JobState
 from mayfly.stores import open_store
@@ -177,6 +177,10 @@ class LocalBackend:
                 if item.is_dir():
                     shutil.rmtree(item, ignore_errors=True)
             return self._view(entry)
+
+    def explain(self, name: str) -> Failure | None:
+        """An entry never fails to start."""
+        return None
 
     def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
         if not self.root.is_dir():
