@@ -1,0 +1,1 @@
+"""An emulator of the Dataproc API; see README.md in this folder."""
