@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.processes import family, marked, works_below
 
-pytest_plugins = ["tests.yarn.fixtures"]
+pytest_plugins = ["tests.yarn.fixtures", "tests.emulators.fixtures"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SESSION = uuid.uuid4().hex

@@ -17,7 +17,8 @@ def test_only_the_first_writer_of_a_name_wins(object_store: ObjectStore, bucket:
     object_store.request("POST", path, "first")
     with pytest.raises(urllib.error.HTTPError) as refused:
         object_store.request("POST", path, "second")
-    assert refused.value.code == 412
+    with refused.value:
+        assert refused.value.code == 412
     assert object_store.request("GET", f"/download/storage/v1/b/{name}/o/a%2Fb?alt=media") == b'"first"'
 
 
