@@ -126,6 +126,18 @@ RULES: tuple[Rule, ...] = (
         why="somebody wanted it to end; running it again by ourselves would defy them",
     ),
     Rule(
+        name="carrier",
+        match=by("carrier"),
+        cls=FailureClass.CANCELLED,
+        evidence=said,
+        advice=lambda _: (
+            "The cloud's job ended under the driver: it was cancelled in the console or by the API, its JVM died, or the "
+            "node shut down. To run it again, clear the whole run."
+        ),
+        retryable=False,
+        why="it is what a cancelled job looks like from below; running it again by ourselves would defy who cancelled it",
+    ),
+    Rule(
         name="lease",
         match=by("lease"),
         cls=FailureClass.ORCHESTRATOR_LOST,

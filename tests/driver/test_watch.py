@@ -117,6 +117,7 @@ def test_a_quiet_life_goes_on(phase: Phase) -> None:
     ("what", "by", "limit"),
     [
         ({"signal": "SIGTERM"}, "cancelled", 0),
+        ({"carrier_gone": True}, "carrier", 0),
         ({"closing": "delete"}, "closing", 0),
         ({"now": 1e9}, "expired", 0),
         ({"lease_stale": True, "lease_ttl": 60.0}, "lease", 60),

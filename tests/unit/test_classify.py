@@ -197,6 +197,10 @@ KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
         Facts(ended_by="cancelled", exit_code=-15, detail="SIGTERM"),
         FailureClass.CANCELLED, False, "SIGTERM", "clear the whole run",
     ),
+    "carrier": (
+        Facts(ended_by="carrier", exit_code=-15, detail="carrier gone"),
+        FailureClass.CANCELLED, False, "carrier gone", "cloud's job ended",
+    ),
     "closing": (
         Facts(ended_by="closing", exit_code=-15, detail="closing.json was written"),
         FailureClass.CANCELLED, False, "closing.json", "being deleted",
@@ -687,7 +691,7 @@ LINES = st.lists(
 ).map(tuple)
 ENDS = st.sampled_from(
     [
-        *("script", "timeout", "stalled", "cancelled", "expired", "lease", "closing"),
+        *("script", "timeout", "stalled", "cancelled", "carrier", "expired", "lease", "closing"),
         *("start", "preflight", "host", "script_memory", "gone", "x"),
     ]
 )

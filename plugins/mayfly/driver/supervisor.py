@@ -25,6 +25,7 @@ from typing import Any
 from mayfly.classify import Facts
 from mayfly.contract import JobOrder, Phase, Started, Timestamp, encode
 from mayfly.driver import environment, tree
+from mayfly.driver.carrier import Carrier
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import Evidence, oom_kills
 from mayfly.driver.gauge import Gauge
@@ -55,6 +56,7 @@ class Supervisor:
         self._phase_since = time.monotonic()
         self.scratch = Path(tempfile.mkdtemp(prefix=f"{order.job}-{order.attempt}-", dir=Path.cwd()))
         self.loop = Loop()
+        self.carrier = Carrier(self.loop)
         self.evidence = Evidence()
         self.writer = Writer(attempt.store)
         self.log = Logbook(
@@ -162,7 +164,7 @@ class Supervisor:
             self._dump_stacks()
         exit_code = self._end_script()
         self._enter(Phase.COLLECT)
-        in_a_hurry = end.by in ("cancelled", "closing", "expired", "lease")
+        in_a_hurry = end.by in ("cancelled", "carrier", "closing", "expired", "lease")
         if ended_in is Phase.RUN and not in_a_hurry and self.children.host_lives:
             self._ask("collect", timeout=COLLECT_SECONDS, watched=False)
         host = self.children.host
@@ -249,7 +251,8 @@ class Supervisor:
         last = Write(path=f"{self.attempt.path}/record.json", data=encode(record), once=True)
         patience = self.order.timing.last_write
         if not self.writer.finish(last, timeout=min(6.0, patience) if end.by == "cancelled" else patience):
-            print(f"mayfly: no record written: {self.writer.problem}", file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError, ValueError):  # nobody may be there to read it
+                print(f"mayfly: no record written: {self.writer.problem}", file=sys.stderr, flush=True)
             return 3
         return 0 if failure is None else 1
 
@@ -305,6 +308,7 @@ class Supervisor:
             elapsed=self.evidence.elapsed,
             in_phase=now - self._phase_since,
             signal=self.loop.asked_to_stop,
+            carrier_gone=self.carrier.gone,
             closing=self.orchestrator.closing,
             cancel=self.orchestrator.cancel,
             lease_stale=self.orchestrator.lease_stale,
@@ -400,6 +404,7 @@ def main(arguments: list[str]) -> int:
             attempt.create("record.json", no_start(order, error))
         return 1
     code = supervisor.run()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
     os._exit(code)  # the store's threads may hang in a call that never returns

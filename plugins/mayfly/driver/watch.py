@@ -115,6 +115,7 @@ class Seen:
     elapsed: float = 0.0
     in_phase: float = 0.0
     signal: str = ""
+    carrier_gone: bool = False
     closing: str = ""
     cancel: str = ""
     lease_stale: bool = False
@@ -130,6 +131,8 @@ def reason_to_end(seen: Seen, order: JobOrder) -> Ended | None:
     limits, most = order.limits, order.script_memory
     if seen.signal:
         return Ended("cancelled", f"{seen.signal} received")
+    if seen.carrier_gone:
+        return Ended("carrier", "carrier gone: the cluster's own job that had started this driver has ended")
     if seen.closing:
         return Ended("closing", f"closing.json: {seen.closing}")
     if seen.cancel:
