@@ -3,11 +3,11 @@
     carrier.py [--python PATH] RUNDIR JOB ATTEMPT CODE
 
 RUNDIR is the run directory's URL (`<staging>/runs/<cluster>`), CODE the code archive's path below staging. This process
-is a child of the SparkSubmit JVM, runs on whatever Python the image has (3.9 or later) and needs nothing but its standard
-library. It starts the driver with the interpreter PATH in a session of its own and holds one end of a pipe: where this
-process, its JVM or its standard output is gone, the pipe ends, and the driver takes that as the job's cancellation
-(`MAYFLY_CARRIER_FD`). What the driver prints goes to a file, which is shown here: nothing that happens to us can take
-the driver's own output away. Exit code: the driver's; 2 when nothing could be started.
+is a child of the SparkSubmit JVM, runs on whatever Python the image has (3.9 or later) and needs nothing but its
+standard library. It starts the driver with the interpreter PATH in a session of its own and holds one end of a pipe:
+where this process, its JVM or its standard output is gone, the pipe ends, and the driver takes that as the job's
+cancellation (`MAYFLY_CARRIER_FD`). What the driver prints goes to a file, which is shown here: nothing that happens to
+us can take the driver's own output away. Exit code: the driver's; 2 when nothing could be started.
 """
 
 from __future__ import annotations
@@ -183,7 +183,8 @@ def _fetch(address: str) -> bytes | None:
             return stream.read()
     except ImportError as error:
         _refuse(
-            f"{sys.executable} cannot read {address}: {error}. The job's environment needs fsspec and the store's package"
+            f"{sys.executable} cannot read {address}: {error}. The job's environment needs fsspec and what it needs for "
+            "such an address (gcsfs for gs://)"
         )
     except Exception as error:  # each store has exceptions of its own
         _refuse(f"cannot read {address}: {error!r}")

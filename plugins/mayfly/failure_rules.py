@@ -131,11 +131,11 @@ RULES: tuple[Rule, ...] = (
         cls=FailureClass.CANCELLED,
         evidence=said,
         advice=lambda _: (
-            "The cloud's job ended under the driver: it was cancelled in the console or by the API, its JVM died, or the "
-            "node shut down. To run it again, clear the whole run."
+            "The cloud's job ended under the driver: it was cancelled in the console or by the API, its JVM died, or "
+            "the node shut down. To run it again, clear the whole run."
         ),
         retryable=False,
-        why="it is what a cancelled job looks like from below; running it again by ourselves would defy who cancelled it",
+        why="a cancelled job looks like this from below; to run it again by ourselves would defy who cancelled it",
     ),
     Rule(
         name="lease",
