@@ -316,7 +316,12 @@ class JobOrder:
     adopt: bool = True
     code: str
     environment: Environment | None = None
+    """What the driver brings to its workers; None where the nodes have it already."""
     yarn: YarnPlan | None = None
+    carrier: str = ""
+    """Path below staging of the file that starts the driver; empty where the backend starts it by itself."""
+    python: str = ""
+    """Interpreter of the driver on such a cluster; empty = the one that runs the carrier."""
     lease_ttl: float
     timing: Timing = field(default_factory=Timing)
     expires_at: Timestamp

@@ -11,10 +11,11 @@ from pydantic import AfterValidator, Field, JsonValue, Strict, model_validator
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import FrozenTarget, Json, Timing
 from mayfly.fields import Duration, KeyedError, Model, Size, no_secret
+from mayfly.gcp.spec import TargetGcp
 from mayfly.yarnspec import TargetYarn
 
 DEFAULT_PREFIX: Final = "mayfly"
-BACKEND_OPTIONS: Final = {"local": ("state_dir",)}
+BACKEND_OPTIONS: Final[dict[str, tuple[str, ...]]] = {"local": ("state_dir",), "dataproc": ()}
 """What `options` of a target may hold, by backend; a backend that is not here checks its own."""
 TargetName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 
@@ -108,6 +109,9 @@ class TargetFile(Model):
         default="auto", description="How a task waits for its job; see docs/targets.md"
     )
     yarn: TargetYarn | None = Field(default=None, description="With `launcher: yarn`: how Dask runs there")
+    gcp: TargetGcp | None = Field(
+        default=None, description="With `backend: dataproc`: where and how clusters are made; see docs/gcp.md"
+    )
 
     @model_validator(mode="after")
     def _yarn_where_it_is(self) -> TargetFile:
@@ -116,12 +120,29 @@ class TargetFile(Model):
         return self
 
     @model_validator(mode="after")
+    def _gcp_where_it_is(self) -> TargetFile:
+        if self.gcp is not None and self.backend != "dataproc":
+            raise KeyedError("gcp", f"backend {self.backend} is not on Google Cloud; remove it, or `backend: dataproc`")
+        if self.backend != "dataproc":
+            return self
+        if self.gcp is None:
+            raise KeyedError("gcp", "backend dataproc needs to know where: at least `gcp: {project: …, region: …}`")
+        if not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^/\s?#*\[\]]+)*", self.staging):
+            raise KeyedError(
+                "staging",
+                f"{self.staging!r} is no bucket that Dataproc's nodes could read; write a gs:// URL, as in "
+                '"gs://data-prod-mayfly/staging"',
+            )
+        return self
+
+    @model_validator(mode="after")
     def _known_options(self) -> TargetFile:
         known = BACKEND_OPTIONS.get(self.backend)
         for name in self.options:
             if known is not None and name not in known:
                 raise KeyedError(
-                    f"options.{name}", f"backend {self.backend} has no such option; allowed: {', '.join(known)}"
+                    f"options.{name}",
+                    f"backend {self.backend} has no such option; allowed: {', '.join(known) or 'none'}",
                 )
         return self
 
@@ -156,6 +177,7 @@ class TargetSpec(TargetFile):
             timing=self.timing.freeze(**defaults),
             waiting=self.waiting,
             yarn=(self.yarn or TargetYarn()).plan() if self.launcher == "yarn" else None,
+            gcp=self.gcp.plan() if self.gcp else None,
         )
 
 
