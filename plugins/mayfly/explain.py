@@ -102,7 +102,10 @@ def _existing(loc: Place, data: Any) -> Place:
     place: list[str | int] = []
     inner = data
     for part in loc:
-        known = part in inner if isinstance(inner, dict) else isinstance(inner, list) and isinstance(part, int)
+        if isinstance(inner, list):  # where a list is too short for what is refused, its default was added
+            known = isinstance(part, int) and part < len(inner)
+        else:
+            known = isinstance(inner, dict) and part in inner
         if known:
             place.append(part)
             inner = inner[part]

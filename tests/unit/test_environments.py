@@ -60,7 +60,8 @@ def test_the_nodes_get_what_mayfly_itself_asks_for() -> None:
     assert {re.sub(r"\s", "", line) for line in EXTRAS["yarn"]} == asked("requirements/yarn.txt")
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"][
         "optional-dependencies"
-    ] == {"yarn": {"file": ["requirements/yarn.txt"]}}
+    ] == {"yarn": {"file": ["requirements/yarn.txt"]}, "gcp": {"file": ["requirements/gcp.txt"]}}
+    assert set(EXTRAS["gs"]) <= asked("requirements/gcp.txt")
 
 
 def test_who_needs_an_environment() -> None:

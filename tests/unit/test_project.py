@@ -397,7 +397,7 @@ def test_unknown_target_names_the_nearest(project: Project) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "key", "part"),
     [
-        ("targets:\n  local:\n    backend: locl\n", 3, "targets.local.backend", "allowed: local"),
+        ("targets:\n  local:\n    backend: locl\n", 3, "targets.local.backend", "allowed: dataproc, local"),
         ("targets:\n  local:\n    backend: local\n    stagin: x\n", 4, "targets.local.stagin", "'staging'"),
         ("targets:\n  local: {}\n", 2, "targets.local.backend", "missing"),
         ("targets: {}\n", 1, "targets", "at least 1"),

@@ -276,7 +276,7 @@ def test_every_backend_is_known() -> None:
 @pytest.mark.parametrize(
     ("keys", "part"),
     [
-        ({"backend": "dataprocc"}, 'is not known; allowed: local, or "module:Class"'),
+        ({"backend": "dataprocc"}, 'is not known; allowed: dataproc, local, or "module:Class"'),
         ({"launcher": "yran"}, "allowed: processes"),
         ({"prefix": "Mayfly"}, "cannot begin a cluster name"),
         ({"prefix": "m" * 21}, "cannot begin a cluster name"),
