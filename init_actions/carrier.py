@@ -183,8 +183,7 @@ def _fetch(address: str) -> bytes | None:
             return stream.read()
     except ImportError as error:
         _refuse(
-            f"{sys.executable} cannot read {address}: {error}. The job's environment needs fsspec and what it needs for "
-            "such an address (gcsfs for gs://)"
+            f"{sys.executable} cannot read {address}: {error}. The job's environment needs fsspec and, for gs://, gcsfs"
         )
     except Exception as error:  # each store has exceptions of its own
         _refuse(f"cannot read {address}: {error!r}")

@@ -17,9 +17,9 @@ from mayfly.units import format_duration, format_size
 class Facts:
     """What is known about the end of an attempt. Sizes in bytes, durations in seconds.
 
-    `ended_by`: script | timeout | stalled | cancelled | carrier | expired | lease | closing | start | preflight |
-    host | script_memory | gone. `exit_code` is the script's (negative = signal), `host_exit` the host's; None = still alive or
-    never started. `preflight_kind`: input | output | version | script | "". `oom_kills`: processes of ours that the
+    `ended_by`: script | timeout | stalled | cancelled | carrier | expired | lease | closing | start | preflight | host
+    | script_memory | gone. `exit_code` is the script's (negative = signal), `host_exit` the host's; None = still alive
+    or never started. `preflight_kind`: input | output | version | script | "". `oom_kills`: processes of ours that the
     kernel killed for lack of memory. `limit_s`: the limit that ended it (timeout, stall, lease). `waiting`: why workers
     had not come yet, when it ended before they had. Where `ended_by` is start, `preflight_kind` is the class of failure
     that the launcher named.
