@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ONCE = re.findall(r"tests/\w+", re.search(r"^once=\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.M)[1])  # type: ignore[index]
 THEIRS = (
-    "bokeh", "cloudpickle", "cryptography", "dask", "distributed", "fsspec", "grpcio", "msgpack", "numpy", "pandas",
-    "protobuf", "psutil", "pyarrow", "pydantic", "skein", "tornado",
+    "bokeh", "cloudpickle", "cryptography", "dask", "distributed", "fsspec", "gcsfs", "google-api-core", "google-auth",
+    "google-cloud-dataproc", "grpcio", "jinja2", "msgpack", "numpy", "packaging", "pandas", "protobuf", "psutil", "pyarrow",
+    "pydantic", "pyyaml", "skein", "tornado",
 )  # fmt: skip
 
 
