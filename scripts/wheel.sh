@@ -11,6 +11,8 @@ cp pyproject.toml requirements.txt README.md "$copy/"
 mkdir -p "$copy/plugins" "$copy/requirements" "$folder"
 cp requirements/yarn.txt "$copy/requirements/"
 cp -R plugins/mayfly "$copy/plugins/"
+mkdir "$copy/plugins/mayfly/init_actions"  # what nodes of a cloud start with, see nodefiles.py
+cp init_actions/*.sh init_actions/*.py "$copy/plugins/mayfly/init_actions/"
 find "$copy" -name __pycache__ -type d -prune -exec rm -rf {} +
 # The times in the archive are those of the last commit: the same sources give the same bytes.
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 315532800)

@@ -50,12 +50,15 @@ def make_plan(
     attempts: int = 1,
     max_age: float | None = None,
     environment: Environment | None = None,
+    setup: str = "",
+    carrier: str = "",
 ) -> Plan:
     """The plan of one generation.
 
     `jobs` scripts run on the cluster, each tried at most `attempts` times; from these and the limits follows when the
     cluster expires, unless `max_age` (seconds) says so. `owner` is a fresh random nonce. `environment` is what the
-    nodes run. PlanError when no adjustment makes the job fit the target.
+    nodes run; `setup` and `carrier` are the files with which new machines start, see `nodefiles`. PlanError when no
+    adjustment makes the job fit the target.
     """
     if job.profile_problem:
         raise PlanError(job.profile_problem)

@@ -11,15 +11,17 @@ from pathlib import Path
 from mayfly.backends.base import open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
+from mayfly.credentials import target_store
 from mayfly.environments.staging import look, upload
-from mayfly.errors import PlanError, YarnRefused
+from mayfly.errors import PlanError, StoreRefused, YarnRefused
 from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
+from mayfly.nodefiles import upload_node_files
 from mayfly.plan import describe, make_plan
 from mayfly.poke import Poll
 from mayfly.rundir import RunDir
 from mayfly.spec import JobSpec
-from mayfly.stores import FileStore, open_store, require_create_if_absent
+from mayfly.stores import FsspecStore, require_create_if_absent
 from mayfly.yarn.resource_manager import ResourceManager
 
 
@@ -40,13 +42,17 @@ def plan_step(
     InputError when the job cannot run on the target; nothing is created then.
     """
     _require_hadoop_client(target)
-    store = open_store(target.staging)
+    try:
+        store = target_store(target)
+        if isinstance(store, FsspecStore):
+            require_create_if_absent(store)
+        code = upload_bundle(store, job.folder)
+        staged = look(job=job.name, target=target, home=home, store=store)
+        environment, packages = upload(staged, store=store) if staged else (None, "")
+    except StoreRefused as error:  # nothing has been made yet, so nobody needs to wait for a permission
+        raise PlanError(f"target {target.name!r}: {error}") from error
     backend = open_backend(target)
-    if not isinstance(store, FileStore):
-        require_create_if_absent(store)
-    code = upload_bundle(store, job.folder)
-    staged = look(job=job.name, target=target, home=home, store=store)
-    environment, packages = upload(staged, store=store) if staged else (None, "")
+    setup, carrier = upload_node_files(store, home) if target.gcp is not None else ("", "")
 
     def draft(generation: int) -> Plan:
         return make_plan(
@@ -63,6 +69,8 @@ def plan_step(
             attempts=attempts,
             max_age=max_age,
             environment=environment,
+            setup=setup,
+            carrier=carrier,
         )
 
     for generation in count(1):

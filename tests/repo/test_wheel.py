@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from mayfly.nodefiles import make_node_files
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "plugins"
 
@@ -45,7 +47,16 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
     listed = (path for path in (SOURCES / "mayfly").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert names == {path.relative_to(SOURCES).as_posix() for path in listed}
+    nodes = (f"mayfly/init_actions/{name}" for name in ("carrier.py", "dataproc.sh", "lib.sh"))
+    assert names == {*(path.relative_to(SOURCES).as_posix() for path in listed), *nodes}
+
+
+def test_an_installed_wheel_brings_what_nodes_start_with(installed: Path, tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from mayfly.nodefiles import make_node_files as m; print([p for p, _ in m(Path())])"
+    )
+    shown = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
+    assert shown.strip() == str([path for path, _ in make_node_files(ROOT)])
 
 
 def test_its_entry_points(wheel: Path) -> None:
