@@ -15,38 +15,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import conf, jars
+from . import commands, conf, jars
 from .daemon import Daemon, marked
 from .jars import HadoopError
 
 _READY_SECONDS = 240.0
 """For the start; a quiet machine needs 12 s; with a load of 30 on 2 cores it was 90 s."""
-_MAINS = {
+MAINS = {
     "namenode": "org.apache.hadoop.hdfs.server.namenode.NameNode",
     "datanode": "org.apache.hadoop.hdfs.server.datanode.DataNode",
     "resourcemanager": "org.apache.hadoop.yarn.server.resourcemanager.ResourceManager",
     "nodemanager": "org.apache.hadoop.yarn.server.nodemanager.NodeManager",
 }
-_JVM = (
+JVM = (
     "-Xmx256m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-XX:-UsePerfData",
     "-Djava.net.preferIPv4Stack=true",
 )
-_COMMANDS = {
-    "yarn": {
-        "application": "org.apache.hadoop.yarn.client.cli.ApplicationCLI",
-        "logs": "org.apache.hadoop.yarn.client.cli.LogsCLI",
-        "node": "org.apache.hadoop.yarn.client.cli.NodeCLI",
-        "queue": "org.apache.hadoop.yarn.client.cli.QueueCLI",
-        "rmadmin": "org.apache.hadoop.yarn.client.cli.RMAdminCLI",
-    },
-    "hdfs": {
-        "dfs": "org.apache.hadoop.fs.FsShell",
-        "dfsadmin": "org.apache.hadoop.hdfs.tools.DFSAdmin",
-    },
-}
 _ALL_NODES = "nodes?states=NEW,RUNNING,UNHEALTHY,DECOMMISSIONING,DECOMMISSIONED,LOST,REBOOTED,SHUTDOWN"
 # A page of a loopback address is never behind a proxy.
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -149,25 +136,19 @@ class Hadoop:
             raise HadoopError(f"in use: {', '.join(taken)}. Is another Hadoop running on this machine?")
 
     def _write_commands(self, lib: Path) -> None:
-        """The commands `yarn` and `hdfs`, as far as they are needed on a client. skein runs `yarn classpath --glob`."""
-        for command, classes in _COMMANDS.items():
-            lines = ["#!/usr/bin/env bash", "# Made by scripts/hadoop; goes with the cluster.", "set -euo pipefail"]
-            lines += [f': "${{HADOOP_CONF_DIR:={self.folder}/conf}}" "${{JAVA_HOME:={self.java_home}}}"']
-            lines += ["export HADOOP_CONF_DIR JAVA_HOME", f'classpath="$HADOOP_CONF_DIR:{lib}/*"', 'case "${1:-}" in']
-            lines += ['    classpath) echo "$classpath"; exit;;', f"    version) echo 'Hadoop {self.version}'; exit;;"]
-            lines += [f"    {name}) main={main};;" for name, main in classes.items()]
-            known = " | ".join(["classpath", "version", *classes])
-            lines += [f'    *) echo "usage: {command} {known} ..." >&2; exit 2;;', "esac", "shift"]
-            options = " ".join([*self._jvm(), f"-Dlog4j.configuration=file:{self.folder}/conf/log4j.properties"])
-            lines += [f'exec "$JAVA_HOME/bin/java" {options} -cp "$classpath" "$main" "$@"', ""]
+        options = [*self._jvm(), f"-Dlog4j.configuration=file:{self.folder}/conf/log4j.properties"]
+        for command in commands.NAMES:
             file = self.folder / "bin" / command
-            file.write_text("\n".join(lines))
+            file.write_text(commands.script(
+                command, version=self.version, lib=str(lib), conf=f"{self.folder}/conf",
+                java_home=str(self.java_home), options=options,
+            ))  # fmt: skip
             file.chmod(0o755)
 
     def _jvm(self) -> list[str]:
         # Hadoop before 3.5 looks into java.lang (its web pages' dependency injection does).
         opens = ["--add-opens=java.base/java.lang=ALL-UNNAMED"] if self.version < "3.5" else []
-        return [*_JVM, f"-Djava.io.tmpdir={self.folder}/tmp", *opens]
+        return [*JVM, f"-Djava.io.tmpdir={self.folder}/tmp", *opens]
 
     def _java(self, name: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
         """Command and environment of a daemon. Containers inherit it, so nothing of ours may be in it."""
@@ -182,7 +163,7 @@ class Hadoop:
         # Jars before the configuration: so a class-data archive made without it fits.
         classpath = f"{jars.cache_dir(self.version) / 'lib'}/*:{home}"
         java = [f"{self.java_home}/bin/java", *self._jvm(), *logs, log4j]
-        return [*java, "-cp", classpath, _MAINS[kind], *arguments], env
+        return [*java, "-cp", classpath, MAINS[kind], *arguments], env
 
     def _launch(self, name: str) -> None:
         argv, env = self._java(name)

@@ -30,7 +30,7 @@ FIXED_PORTS = {
     "rm": 8032, "rm.scheduler": 8030, "rm.tracker": 8031, "rm.admin": 8033, "rm.web": 8088,
     "nm": 8041, "nm.localizer": 8040, "nm.web": 8042,
 }  # fmt: skip
-_LOG4J = """\
+LOG4J = """\
 log4j.rootLogger=INFO,out
 log4j.appender.out=org.apache.log4j.ConsoleAppender
 log4j.appender.out.target=System.err
@@ -112,11 +112,12 @@ def read(file: Path) -> dict[str, str]:
     }
 
 
-def _write(file: Path, properties: Mapping[str, str]) -> None:
+def render(properties: Mapping[str, str]) -> str:
+    """The text of a Hadoop configuration file."""
     lines = ['<?xml version="1.0"?>', "<configuration>"]
     for name, value in sorted(properties.items()):
         lines.append(f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>")
-    file.write_text("\n".join([*lines, "</configuration>", ""]))
+    return "\n".join([*lines, "</configuration>", ""])
 
 
 def _core(s: Settings, folder: Path) -> Iterator[tuple[str, str]]:
@@ -203,10 +204,12 @@ def write(s: Settings, folder: Path, lib: Path, session: str | None = None) -> N
         conf = folder / (f"node{node}/conf" if node else "conf")
         for name in ("hdfs", "datanode"):  # the HDFS daemons want these folders to be there, if empty
             (conf / "webapps" / name).mkdir(parents=True, exist_ok=True)
-        _write(conf / "core-site.xml", dict(_core(s, folder)) | s.properties)
-        _write(conf / "hdfs-site.xml", dict(_hdfs(s, folder)) | s.properties)
-        _write(conf / "yarn-site.xml", yarn | (dict(_node(s, folder, node)) if node else {}) | s.properties)
+        (conf / "core-site.xml").write_text(render(dict(_core(s, folder)) | s.properties))
+        (conf / "hdfs-site.xml").write_text(render(dict(_hdfs(s, folder)) | s.properties))
+        (conf / "yarn-site.xml").write_text(
+            render(yarn | (dict(_node(s, folder, node)) if node else {}) | s.properties)
+        )
         for file in queues.glob("*-scheduler.xml"):
             (conf / file.name).write_bytes(file.read_bytes())
-        (conf / "log4j.properties").write_text(_LOG4J)
+        (conf / "log4j.properties").write_text(LOG4J)
         (conf / "nodes.exclude").touch()

@@ -1,0 +1,322 @@
+"""One cluster of nodes: boot, init actions, services, faults, end. machines.py holds all of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from scripts.hadoop import jars
+from tests.emulators.dataproc.machines import MachineCluster, MachineNode, NodeFailed, init_failed
+from tests.emulators.dataproc.nodes import hadoop, metadata
+from tests.emulators.dataproc.nodes.namespaces import METADATA, Bind, Entry, Farm, FarmError, Node
+from tests.emulators.dataproc.nodes.processes import end_tree
+from tests.emulators.dataproc.nodes.relay import Relay
+from tests.emulators.dataproc.nodes.services import ServiceFailed, Services
+from tests.emulators.dataproc.objects import Objects
+
+ROOT = Path(__file__).resolve().parents[4]
+_SERVICE_ACCOUNT = f"{metadata.PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
+_SCRIPTS = "/etc/google-dataproc/startup-scripts"
+_AFTER = "RUN_AFTER_SERVICES"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What can be chosen about nodes; seconds."""
+
+    binds: Sequence[Bind] = ()
+    """More of this host that nodes see."""
+    hidden: Sequence[Path] = (Path.home(), ROOT)
+    """Folders of this host that are empty in nodes, so that nothing works only because it lies here."""
+    spark: Path | None = None
+    """SPARK_HOME of this host (a folder with `jars`); without it no job can run."""
+    python: str = "/usr/bin/python3"
+    """The image's Python, as nodes see it."""
+    ports: Sequence[int] = ()
+    """Of this host's loopback that every node reaches on its own; that of $STORAGE_EMULATOR_HOST always."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """More variables of daemons, jobs and containers."""
+    ready_seconds: float = 300.0
+    preempt_seconds: float = 30.0
+    """From the notice to the end of a preempted node."""
+    cancel_seconds: float = 20.0
+    """From SIGTERM to SIGKILL of a cancelled job's JVM."""
+    kill_tree: bool = True
+    """That SIGKILL is for all that descends from the JVM; else for the JVM alone."""
+
+
+@dataclass
+class Machine:
+    """A booted node with what serves it on this host."""
+
+    spec: MachineNode
+    node: Node
+    relays: list[Relay]
+
+
+class Cluster:
+    """Made at once, booted by start(). All methods may come from several threads."""
+
+    def __init__(self, cluster: MachineCluster, folder: Path, objects: Objects, options: Options) -> None:
+        self.cluster, self.folder, self.objects, self.options = cluster, folder, objects, options
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.machines: dict[str, Machine] = {}
+        self.ended = threading.Event()
+        self.services: Services | None = None
+        self._lock = threading.RLock()
+        self._hosts: list[tuple[str, str, str]] = []
+        self._hosts_file = self.folder / "hosts"
+        self._hosts_file.write_text("")
+        self._timers: list[threading.Timer] = []
+        self._farm = Farm()
+        self._metadata = metadata.MetadataServer(self._farm.listen(METADATA, 80))
+
+    # ------------------------------------------------------------ what nodes have
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of daemons, jobs, containers and init actions, beyond what the node has."""
+        store = os.environ.get("STORAGE_EMULATOR_HOST")
+        # Unless told not to, gcsfs asks for a minute by gRPC what kind a bucket is.
+        given = {"STORAGE_EMULATOR_HOST": store, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"} if store else {}
+        return {key: value for key, value in given.items() if value} | self.options.environment
+
+    @property
+    def _ports(self) -> set[int]:
+        store = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
+        return {*self.options.ports, *([store.port] if store.port else [])}
+
+    @property
+    def zone(self) -> str:
+        return f"{self.cluster.region}-a"
+
+    def hostname(self, name: str) -> str:
+        return f"{name}.{self.zone}.c.{self.cluster.project}.internal"
+
+    def master(self) -> Machine:
+        return next(machine for machine in self.machines.values() if machine.spec.role == "master")
+
+    # ------------------------------------------------------------ boot
+
+    def start(self, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:
+        master = next(node for node in nodes if node.role == "master")
+        workers = [node for node in nodes if node.role != "master"]
+        layout = hadoop.Layout(
+            cluster=self.cluster,
+            master=self.hostname(master.name),
+            single=not workers,
+            workers=len([node for node in workers if node.role == "worker"]),
+            largest=(max(n.yarn_mib for n in nodes), max(n.yarn_cores for n in nodes)),
+            java_home=jars.java_home(),
+            environment=self.environment,
+        )
+        self._announce(nodes)
+        with self._failures(master.name):
+            first = self._boot(master, layout, len(workers))
+        self.services = Services(layout, first.node, self.folder)
+        self._each(nodes, lambda node: self._bring_up(node, layout, len(workers), cancelled))
+        with self._failures(master.name):
+            self.services.await_master(cancelled, self.options.ready_seconds)
+            self._settle(nodes, cancelled)
+            self.services.await_blocks(
+                len([n for n in nodes if "datanode" in layout.daemons(n)]), cancelled, self.options.ready_seconds
+            )
+        if self._mode("master") == _AFTER:
+            self._init(self.machines[master.name], cancelled)
+
+    def add(self, nodes: Sequence[MachineNode]) -> None:
+        assert self.services is not None
+        layout = self.services.layout
+        self._announce(nodes)
+        self._each(nodes, lambda node: self._bring_up(node, layout, layout.workers, self.ended))
+        with self._failures(nodes[0].name):
+            self._settle(nodes, self.ended)
+
+    def _settle(self, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:
+        assert self.services is not None
+        self.services.label(self.hostname(node.name) for node in nodes if node.role == "secondary")
+        wanted = [node.name for node in nodes if "nodemanager" in self.services.layout.daemons(node)]
+        self.services.await_nodes(wanted, cancelled, self.options.ready_seconds)
+        for node in nodes:
+            if node.role != "master" and self._mode("worker") == _AFTER:
+                self._init(self.machines[node.name], cancelled)
+
+    def _announce(self, nodes: Sequence[MachineNode]) -> None:
+        """Everybody knows everybody by name, before anybody looks: /etc/hosts is one file for all."""
+        with self._lock:
+            known = {name for _, _, name in self._hosts}
+            for node in nodes:
+                if node.name not in known:
+                    self._hosts.append((self._farm.address(), self.hostname(node.name), node.name))
+            self._hosts_file.write_text(hadoop.host_lines(self._hosts))
+
+    def _each(self, nodes: Sequence[MachineNode], act: Callable[[MachineNode], None]) -> None:
+        """For all at once; one NodeFailed for all that failed."""
+        failed: list[NodeFailed] = []
+
+        def guarded(node: MachineNode) -> None:
+            try:
+                with self._failures(node.name):
+                    act(node)
+            except NodeFailed as error:
+                failed.append(error)
+
+        with ThreadPoolExecutor(max_workers=max(1, len(nodes))) as pool:
+            list(pool.map(guarded, nodes))
+        if failed:
+            first, *others = failed
+            raise NodeFailed(first.node, first.message, first.output_uri, others)
+
+    @contextmanager
+    def _failures(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except ServiceFailed as error:
+            raise NodeFailed(error.node, error.message) from error
+        except (FarmError, subprocess.SubprocessError, jars.HadoopError) as error:
+            raise NodeFailed(name, f"{type(error).__name__}: {error}") from error
+
+    def _boot(self, spec: MachineNode, layout: hadoop.Layout, workers: int) -> Machine:
+        with self._lock:
+            if spec.name in self.machines:
+                return self.machines[spec.name]
+            address = next(address for address, _, name in self._hosts if name == spec.name)
+        binds = [Bind(source=self._hosts_file, target="/etc/hosts"), *layout.binds(), *self.options.binds]
+        if spec.role == "master" and self.options.spark:
+            binds.append(Bind(source=self.options.spark, target="/usr/lib/spark"))
+        node = self._farm.node(spec.name, address, binds=binds, hidden=self.options.hidden)
+        machine = Machine(spec, node, [])
+        with self._lock:
+            if self.ended.is_set():
+                node.kill()
+                raise FarmError("the cluster is gone")
+            self.machines[spec.name] = machine
+            machine.relays += [Relay(node.listen("127.0.0.1", port), ("127.0.0.1", port)) for port in self._ports]
+            self._metadata.add(self._instance(spec, address, layout, workers))
+        return machine
+
+    def _instance(self, spec: MachineNode, address: str, layout: hadoop.Layout, workers: int) -> metadata.Instance:
+        given = {
+            "dataproc-bucket": self.cluster.staging_bucket,
+            "dataproc-cluster-configuration-directory": f"{self.cluster.metainfo}/",
+            "dataproc-cluster-name": self.cluster.name,
+            "dataproc-cluster-uuid": self.cluster.uuid,
+            "dataproc-datanode-enabled": str("datanode" in layout.daemons(spec)).lower(),
+            "dataproc-master": layout.master.split(".")[0],
+            "dataproc-region": self.cluster.region,
+            "dataproc-role": "Master" if spec.role == "master" else "Worker",
+            "dataproc-worker-count": str(workers),
+        }
+        return metadata.Instance(
+            name=spec.name, hostname=self.hostname(spec.name), address=address,
+            id=str(random.SystemRandom().randrange(10**18, 9 * 10**18)), zone=self.zone, project=self.cluster.project,
+            machine_type=f"custom-{spec.cores}-{spec.memory >> 20}", preemptible=spec.preemptible,
+            service_account=_SERVICE_ACCOUNT, attributes=dict(self.cluster.metadata) | given,
+        )  # fmt: skip
+
+    def _bring_up(self, spec: MachineNode, layout: hadoop.Layout, workers: int, cancelled: threading.Event) -> None:
+        machine = self._boot(spec, layout, workers)
+        assert self.services is not None
+        self.services.install(machine.node, spec)
+        machine.node.put({"/usr/share/google/get_metadata_value": Entry(content=metadata.SHIM, mode=0o755)})
+        if self._mode("master" if spec.role == "master" else "worker") != _AFTER:
+            self._init(machine, cancelled)
+        if cancelled.is_set():
+            raise FarmError("cancelled")
+        self.services.start(machine.node, spec)
+
+    # ------------------------------------------------------------ init actions
+
+    def _mode(self, role: str) -> str:
+        return self.cluster.properties.get(f"dataproc:dataproc.{role}.custom.init.actions.mode", "")
+
+    def _init(self, machine: Machine, cancelled: threading.Event) -> None:
+        """Run all init actions on a node as root, one after the other. NodeFailed in Google's words."""
+        node = machine.node
+        for index, (uri, seconds) in enumerate(self.cluster.init_actions):
+            target = self.cluster.init_output(node.name, index)
+            script = f"{_SCRIPTS}/dataproc-initialization-script-{index}"
+            log = self.folder / f"{node.name}-init-{index}.log"
+            try:
+                content = self.objects.read(uri)
+            except OSError as error:
+                raise NodeFailed(node.name, f"could not fetch {uri}: {error}") from error
+            node.put({script: Entry(content=content, mode=0o700)})
+            process = node.start([script], output=log, env=self.environment)
+            deadline = time.monotonic() + seconds
+            while process.poll() is None and time.monotonic() < deadline and not cancelled.wait(0.02):
+                pass
+            code = process.poll()
+            if code is None:
+                end_tree(process)
+            if cancelled.is_set():
+                raise FarmError("cancelled")
+            self.objects.write(target, log.read_bytes())
+            if code != 0:
+                raise NodeFailed(node.name, init_failed(action=uri, output_uri=target, timed_out=code is None), target)
+
+    # ------------------------------------------------------------ faults and ends
+
+    def remove(self, names: Sequence[str], graceful_seconds: float) -> None:
+        present = [name for name in names if name in self.machines]
+        if present and self.services is not None:
+            try:
+                self.services.decommission(present, graceful_seconds)
+            except OSError:  # no ResourceManager to ask: they go all the same
+                pass
+        for name in present:
+            self.lose(name)
+
+    def lose(self, name: str) -> None:
+        """Gone at once. Unknown names: done."""
+        with self._lock:
+            machine = self.machines.pop(name, None)
+        if machine is None:
+            return
+        machine.node.kill()
+        for relay in machine.relays:
+            relay.close()
+        self._metadata.remove(machine.node.address)
+        if self.services is not None:
+            self.services.forget(name)
+
+    def preempt(self, name: str) -> None:
+        machine = self.machines[name]
+        self._metadata.preempt(machine.node.address)
+        timer = threading.Timer(self.options.preempt_seconds, self.lose, (name,))
+        timer.daemon = True
+        with self._lock:
+            self._timers.append(timer)
+            timer.start()
+
+    def cut(self, name: str, cut: bool) -> None:
+        machine = self.machines[name]
+        self._farm.link(machine.node, not cut)
+        for relay in machine.relays:
+            relay.hold(cut)
+
+    def end(self) -> None:
+        """Everything is gone when it returns. Idempotent."""
+        self.ended.set()
+        with self._lock:
+            machines, self.machines = list(self.machines.values()), {}
+            timers, self._timers = self._timers, []
+        for timer in timers:
+            timer.cancel()
+        self._farm.end()
+        for machine in machines:
+            machine.node.kill()
+            for relay in machine.relays:
+                relay.close()
+            if self.services is not None:
+                self.services.forget(machine.node.name)
+        self._metadata.close()

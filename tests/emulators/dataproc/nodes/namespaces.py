@@ -1,0 +1,369 @@
+"""Nodes without machines: Linux namespaces with an overlay of this host's root. Needs root, util-linux and iproute2.
+
+A `Farm` is one cluster: a process that is PID 1 of its own network, mount and PID namespaces, with a bridge. Each
+`Node` below it has its own network, mount, PID, UTS and IPC namespaces, host name, address and root. Nothing of it is
+named on the host: no link, mount or namespace survives the farm's PID 1, and that ends when its stdin does, that is,
+with the process that made it, however that died. The kernel then kills whatever runs in a node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import signal
+import socket
+import subprocess
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, TypeVar
+
+T = TypeVar("T")
+
+GATEWAY = "10.77.0.1"
+METADATA = "169.254.169.254"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_NETWORK = "10.77"
+_READY_SECONDS = 60.0
+_CLONE_NEWNET = 0x40000000
+
+_FARM = f"""
+set -eu
+mount -t proc proc /proc
+ip -batch - <<END
+link set lo up
+link add br0 type bridge
+addr add {GATEWAY}/16 dev br0
+addr add {METADATA}/32 dev br0
+link set br0 up
+END
+echo ready
+exec >/dev/null
+while read -r _; do :; done
+"""
+
+# PID 1 of a node. bash, since it reaps what loses its parent; `read` ends with the farm's maker, as a second net.
+# Devices are bound and not made: no CAP_MKNOD, and a tmpfs may be mounted nodev.
+_NODE = r"""
+set -eu
+mount --make-rprivate /
+mount -t tmpfs -o mode=755 node /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work node /mnt/root
+cd /mnt/root
+hostname "$NODE"
+for place in tmp var/tmp run dev $HIDDEN; do
+    [ -d "$place" ] || continue
+    mode=755
+    case $place in tmp | var/tmp) mode=1777 ;; esac
+    mount -t tmpfs -o "mode=$mode" tmpfs "$place"
+done
+mkdir -p run/lock dev/shm dev/pts mnt
+for device in null zero full random urandom tty; do
+    touch "dev/$device"
+    mount --bind "/dev/$device" "dev/$device"
+done
+mount -t tmpfs -o mode=1777 shm dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+for n in 0 1 2; do ln -s "/proc/self/fd/$n" "dev/$(set -- stdin stdout stderr; shift "$n"; echo "$1")"; done
+mount -t proc proc proc
+mount -t sysfs -o ro sysfs sys
+while IFS="	" read -r from to how; do
+    [ -n "$from" ] || continue
+    if [ -d "$from" ]; then
+        mkdir -p "./$to"
+    else
+        mkdir -p "./${to%/*}"
+        [ -e "./$to" ] || touch "./$to"
+    fi
+    mount --bind "$from" "./$to"
+    [ "$how" = rw ] || mount -o remount,bind,ro "./$to"
+done <<<"$BINDS"
+rm -f etc/hostname etc/resolv.conf
+echo "$NODE" >etc/hostname
+: >etc/resolv.conf
+mkdir .old
+pivot_root . .old
+cd /
+umount -l /.old
+rmdir /.old
+unset NODE HIDDEN BINDS
+trap 'exit 0' TERM
+echo ready
+exec >/dev/null
+while read -r _; do :; done
+"""
+
+
+class FarmError(OSError):
+    """A farm or a node could not be made or entered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bind:
+    """A file or folder of this host that nodes see, read-only unless `writable`."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A file (or with `content` None a folder) to be put into a node."""
+
+    content: str | bytes | None
+    mode: int = 0o644
+    owner: tuple[int, int] = (0, 0)
+    """uid, gid."""
+
+
+@dataclass
+class Node:
+    name: str
+    address: str
+    pid: int
+    """Of its init, as this process sees it."""
+    _starter: subprocess.Popen[bytes] = field(repr=False)
+    _pidfd: int = field(repr=False)
+
+    @property
+    def alive(self) -> bool:
+        return self._starter.poll() is None
+
+    def enter(
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, user: tuple[int, int] = (0, 0)
+    ) -> list[str]:
+        """The command of this host that runs `argv` in the node with exactly this environment (and a PATH)."""
+        ids = ["-S", str(user[0]), "-G", str(user[1])] if user != (0, 0) else []
+        given = {"PATH": PATH, "HOME": "/root", "LANG": "C.UTF-8"} | dict(env or {})
+        inside = ["/usr/bin/env", "-i", *(f"{key}={value}" for key, value in given.items()), *argv]
+        return ["nsenter", "-t", str(self.pid), "-m", "-u", "-i", "-n", "-p", "-r", "-w", *ids, "--", *inside]
+
+    def run(
+        self, *argv: str, env: Mapping[str, str] | None = None, user: tuple[int, int] = (0, 0), given: bytes = b"",
+        seconds: float = 60.0,
+    ) -> str:  # fmt: skip
+        """What a short command printed; FarmError when it failed."""
+        done = subprocess.run(
+            self.enter(argv, env=env, user=user), input=given, capture_output=True, timeout=seconds, check=False
+        )
+        if done.returncode:
+            said = (done.stderr or done.stdout).decode(errors="replace").strip()[-1000:]
+            raise FarmError(f"{self.name}: `{' '.join(argv)[:200]}` ended with {done.returncode}: {said}")
+        return done.stdout.decode(errors="replace")
+
+    def start(
+        self, argv: Sequence[str], *, output: Path | IO[bytes], env: Mapping[str, str] | None = None,
+        user: tuple[int, int] = (0, 0), cwd: str = "/",
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
+        """A long-running command in a session of its own; `output` is a file of this host. Its exit code is the
+        command's, and it is killed with the node."""
+        changed = ["/bin/sh", "-c", 'cd "$0" && exec setsid -w "$@"', cwd, *argv]
+        with open(output, "ab") if isinstance(output, Path) else os.fdopen(os.dup(output.fileno()), "ab") as sink:
+            return subprocess.Popen(
+                self.enter(changed, env=env, user=user), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def put(self, entries: Mapping[str, Entry]) -> None:
+        """Write files (absolute path -> entry) in one go, by a tar that runs inside: links of the node's root lead to
+        where the node sees them, not to this host's files."""
+        packed = io.BytesIO()
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for path, entry in entries.items():
+                info = tarfile.TarInfo(path.lstrip("/"))
+                info.mode, (info.uid, info.gid) = entry.mode, entry.owner
+                info.mtime = int(time.time())
+                if entry.content is None:
+                    info.type = tarfile.DIRTYPE
+                    tar.addfile(info)
+                    continue
+                data = entry.content.encode() if isinstance(entry.content, str) else entry.content
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        self.run("tar", "-x", "-C", "/", "--numeric-owner", "-p", given=packed.getvalue())
+
+    def read(self, path: str) -> str:
+        return self.run("cat", path)
+
+    def within(self, act: Callable[[], T]) -> T:
+        """What `act` returns in a thread of this process that is in the node's network: sockets stay there."""
+        return within_network(self.pid, act)
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        return self.within(lambda: _listener(address, port))
+
+    def kill(self) -> None:
+        """As if the power failed: nothing in it gets a word, and its link is gone."""
+        try:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self._starter.wait(30)
+        self.close()
+
+    def close(self) -> None:
+        if self._starter.stdin and not self._starter.stdin.closed:
+            _close(self._starter)
+            os.close(self._pidfd)
+
+
+class Farm:
+    """The namespaces of one cluster; `end()` removes them with all nodes."""
+
+    def __init__(self) -> None:
+        self._starter = subprocess.Popen(
+            ["unshare", "-n", "-m", "-p", "-f", "--kill-child=KILL", "--propagation", "private", "bash", "-c", _FARM],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={"PATH": PATH},
+            start_new_session=True,
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._given = 0
+        try:
+            _await_ready(self._starter, "the farm")
+            (self.pid,) = _children(self._starter.pid)
+        except BaseException:
+            self.end()
+            raise
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        """A listening socket on the bridge (GATEWAY, METADATA)."""
+        return within_network(self.pid, lambda: _listener(address, port))
+
+    def address(self) -> str:
+        """The next free address of the cluster's network."""
+        with self._lock:
+            self._given += 1
+            return f"{_NETWORK}.{self._given // 200}.{10 + self._given % 200}"
+
+    def node(self, name: str, address: str, *, binds: Sequence[Bind] = (), hidden: Sequence[Path] = ()) -> Node:
+        """Boot a node. `hidden`: folders of this host that are empty there; binds may lie in them."""
+        env = {
+            "PATH": PATH,
+            "NODE": name,
+            "HIDDEN": " ".join(str(path).lstrip("/") for path in hidden),
+            "BINDS": "\n".join(f"{b.source}\t{b.target.lstrip('/')}\t{'rw' if b.writable else 'ro'}" for b in binds),
+        }
+        starter = subprocess.Popen(
+            ["nsenter", "-t", str(self.pid), "-m", "-n", "-p", "--",
+             "unshare", "-n", "-u", "-i", "-m", "-p", "-f", "--kill-child=KILL", "--propagation", "private",
+             "bash", "-c", _NODE],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env, start_new_session=True,
+        )  # fmt: skip
+        try:
+            _await_ready(starter, name)
+            pid = starter.pid
+            for _ in ("unshare", "bash"):
+                (pid,) = _children(pid)
+            node = Node(name, address, pid, starter, os.pidfd_open(pid))
+        except BaseException:
+            starter.kill()
+            starter.wait()
+            _close(starter)
+            raise
+        link = "v" + "-".join(address.split(".")[2:])
+        _ip(self.pid, f"link add {link} type veth peer name eth0 netns {pid}", f"link set {link} master br0 up")
+        _ip(
+            pid,
+            "link set lo up",
+            f"addr add {address}/16 dev eth0",
+            "link set eth0 up",
+            f"route add default via {GATEWAY}",
+        )
+        return node
+
+    def link(self, node: Node, up: bool) -> None:
+        """Cut a node off, or connect it again: as when a switch fails, nobody is told."""
+        link = "v" + "-".join(node.address.split(".")[2:])
+        _ip(self.pid, f"link set {link} {'up' if up else 'down'}")
+
+    def end(self) -> None:
+        """SIGKILL for all; returns when the namespaces' processes are gone. Idempotent."""
+        for pid in _children(self._starter.pid):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        if self._starter.poll() is None:
+            try:
+                self._starter.wait(30)
+            except subprocess.TimeoutExpired:
+                self._starter.kill()
+                self._starter.wait()
+        _close(self._starter)
+
+
+def within_network(pid: int, act: Callable[[], T]) -> T:
+    """Run `act` in the network namespace of a process: in a thread made for it, since setns holds for the thread, and
+    one that could not come back must not live on. A socket stays in the network in which it was made."""
+    result: list[T] = []
+    error: list[BaseException] = []
+
+    def thread() -> None:
+        try:
+            with open(f"/proc/{pid}/ns/net") as namespace:
+                libc = ctypes.CDLL(None, use_errno=True)
+                if libc.setns(namespace.fileno(), _CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
+            result.append(act())
+        except BaseException as caught:
+            error.append(caught)
+
+    runner = threading.Thread(target=thread, daemon=True)
+    runner.start()
+    runner.join()
+    if error:
+        raise error[0]
+    return result[0]
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    made = socket.socket()
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
+    made.listen(128)
+    return made
+
+
+def _await_ready(starter: subprocess.Popen[bytes], what: str) -> None:
+    assert starter.stdout is not None and starter.stderr is not None
+    watch = threading.Timer(_READY_SECONDS, starter.kill)
+    watch.start()
+    try:
+        line = starter.stdout.readline()
+    finally:
+        watch.cancel()
+    if line.strip() != b"ready":
+        starter.kill()
+        said = starter.stderr.read().decode(errors="replace").strip()
+        raise FarmError(f"{what} could not be made: {said or f'not ready after {_READY_SECONDS:g} s'}")
+    starter.stdout.close()
+
+
+def _close(starter: subprocess.Popen[bytes]) -> None:
+    for pipe in (starter.stdin, starter.stdout, starter.stderr):
+        if pipe:
+            pipe.close()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _ip(pid: int, *commands: str) -> None:
+    done = subprocess.run(
+        ["nsenter", "-t", str(pid), "-n", "--", "ip", "-batch", "-"], input="\n".join(commands), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise FarmError(f"`ip {'; '.join(commands)}`: {done.stderr.strip()}")
