@@ -27,6 +27,7 @@ def main() -> None:
     command.add_argument("--machines", choices=("none", "nodes"), default="none")
     command.add_argument("--port", type=int, default=0, help="of gRPC; 0 = a free one")
     command.add_argument("--rest-port", type=int, default=0, help="of REST and the control API; 0 = a free one")
+    command.add_argument("--node-options", default="{}", metavar="JSON", help="of --machines nodes: see README.md")
     command.add_argument("--until-eof", action="store_true", help="end when stdin ends, too")
     for field in dataclasses.fields(Settings):
         kind = get_type_hints(Settings)[field.name]
@@ -49,7 +50,7 @@ def main() -> None:
     for watch in (lives.watch, scaler.watch):
         threading.Thread(target=watch, args=(world,), daemon=True).start()
     if given.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+        threading.Thread(target=_wait_for_eof, args=(over,), daemon=True).start()
     print(json.dumps({"grpc": port, "rest": rest.server_port, "pid": os.getpid()}), flush=True)
     over.wait()
     world.closing.set()
@@ -61,12 +62,32 @@ def main() -> None:
     os._exit(0)
 
 
+def _wait_for_eof(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
 def _machines(given: Any, objects: Objects, settings: Settings) -> Machines:
     if given.machines == "none":
         return NoMachines(given.state, objects)
-    from tests.emulators.dataproc import nodes
+    from scripts.cloud import spark
+    from tests.emulators.dataproc.nodes import Bind, NodeMachines, Options, missing
 
-    return nodes.machines(given.state, objects, settings)  # type: ignore[no-any-return]
+    if why := missing() or spark.missing():
+        sys.exit(f"error: --machines nodes: {why}")
+    chosen = json.loads(given.node_options)
+    chosen["binds"] = [Bind(source=Path(bind["source"]), **_rest(bind, "source")) for bind in chosen.get("binds", ())]
+    for name in ("spark", "hidden"):
+        if name in chosen:
+            value = chosen[name]
+            chosen[name] = Path(value) if isinstance(value, str) else [Path(each) for each in value]
+    chosen.setdefault("spark", spark.home())
+    chosen.setdefault("preempt_seconds", settings.preempt_notice)
+    return NodeMachines(given.state, objects, Options(**chosen))
+
+
+def _rest(values: dict[str, Any], without: str) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != without}
 
 
 if __name__ == "__main__":

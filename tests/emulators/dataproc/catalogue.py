@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 GIB = 2**30
-_REGIONS = """africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2
+_REGIONS = """
+    africa-south1 asia-east1 asia-east2 asia-northeast1 asia-northeast2 asia-northeast3 asia-south1 asia-south2
     asia-southeast1 asia-southeast2 australia-southeast1 australia-southeast2 europe-central2 europe-north1
     europe-southwest1 europe-west1 europe-west2 europe-west3 europe-west4 europe-west6 europe-west8 europe-west9
     europe-west10 europe-west12 me-central1 me-central2 me-west1 northamerica-northeast1 northamerica-northeast2

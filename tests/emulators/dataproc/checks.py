@@ -18,7 +18,8 @@ _POLICY_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]{1,48}[a-zA-Z0-9]")
 _REQUEST_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _TAG = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
-_PREFIXES = """capacity-scheduler core dataproc dataproc.storage delta distcp flink flink-log4j hadoop-env hadoop-log4j hbase
+_PREFIXES = """
+    capacity-scheduler core dataproc dataproc.storage delta distcp flink flink-log4j hadoop-env hadoop-log4j hbase
     hbase-log4j hdfs hive hive-log4j2 hudi iceberg knox mapred mapred-env pig pig-log4j presto presto-jvm ranger-hdfs
     ranger-hive solr spark spark-env spark-log4j tez trino trino-jvm yarn yarn-env zeppelin zookeeper"""
 PREFIXES = frozenset(_PREFIXES.split())

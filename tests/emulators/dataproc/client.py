@@ -23,13 +23,19 @@ class Emulator:
     """`options` become the command's: `create=0.5` is `--create 0.5`. `env` is added to the process's environment."""
 
     def __init__(
-        self, folder: Path, *, machines: str = "none", env: dict[str, str] | None = None, **options: float | str
+        self,
+        folder: Path,
+        *,
+        machines: str = "none",
+        node_options: dict[str, Any] | None = None,
+        env: dict[str, str] | None = None,
+        **options: float | str,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "emulator.log"
         command = [sys.executable, "-m", "tests.emulators.dataproc", "serve", "--state", str(folder)]
-        command += ["--machines", machines, "--until-eof"]
+        command += ["--machines", machines, "--until-eof", "--node-options", json.dumps(node_options or {})]
         for name, value in options.items():
             command += [f"--{name.replace('_', '-')}", str(value)]
         path = os.pathsep.join([str(ROOT), str(ROOT / "plugins"), *filter(None, [os.environ.get("PYTHONPATH")])])

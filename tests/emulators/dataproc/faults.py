@@ -24,7 +24,7 @@ BEHIND = ("boot", "running", "shutdown", "job")
 VERB_EFFECTS = {
     "429": (
         "RESOURCE_EXHAUSTED",
-        "Quota exceeded for quota metric 'Requests' of service 'dataproc.googleapis.com' for consumer 'project:{project}'.",
+        "Quota exceeded for quota metric 'Requests' of service 'dataproc.googleapis.com' for 'project:{project}'.",
     ),
     "500": ("INTERNAL", "Internal error encountered."),
     "503": ("UNAVAILABLE", "The service is currently unavailable."),

@@ -24,7 +24,7 @@ REASONS = {
     "quota": ("INVALID_ARGUMENT", "Insufficient 'CPUS' quota. Requested 12.0, available 4.0."),
     "stockout": (
         "FAILED_PRECONDITION",
-        "ZONE_RESOURCE_POOL_EXHAUSTED: The zone '{zone}' does not have enough resources available to fulfill the request.",
+        "ZONE_RESOURCE_POOL_EXHAUSTED: The zone '{zone}' does not have enough resources to fulfill the request.",
     ),
     "permission": (
         "PERMISSION_DENIED",
