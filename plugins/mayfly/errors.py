@@ -6,10 +6,12 @@
      │   └─ PlanError             spec and target are fine alone, not together
      ├─ StoreError            the staging store
      │   ├─ StoreUnavailable      could not be read or written: *unknown*, never "absent"
+     │   │   └─ StoreRefused          the store has answered, and refused: no permission, no bucket
      │   ├─ StoreUnsuitable       has no create-if-absent
      │   └─ ContractError         a file is there but is not what it should be
      ├─ BackendError          the place where clusters are made
      │   ├─ BackendUnavailable    no answer: *unknown*, never "gone"
+     │   │   └─ CredentialsUnavailable  nobody to ask as; a StoreRefused, too
      │   └─ NotOurs               the name is taken by somebody else's cluster
      ├─ YarnError             YARN's ResourceManager
      │   ├─ YarnUnavailable       no answer: *unknown*, never "ended"
@@ -69,6 +71,10 @@ class StoreUnavailable(StoreError):
     """No answer from the store; nothing is known about the object."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The store does not let us. As little is known about the object, but waiting alone will not help."""
+
+
 class StoreUnsuitable(StoreError):
     """The store lacks create-if-absent, without which two actors could both win."""
 
@@ -87,6 +93,10 @@ class BackendError(MayflyError):
 
 class BackendUnavailable(BackendError):
     """No answer from the backend; nothing is known about the cluster."""
+
+
+class CredentialsUnavailable(StoreRefused, BackendUnavailable):
+    """There are no credentials, or they are worth nothing any more: neither store nor backend can be asked."""
 
 
 class NotOurs(BackendError):

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
 from mayfly.contract import FrozenTarget, Plan, Receipt, Status
+from mayfly.credentials import target_store
 from mayfly.errors import InputError, MayflyError, NotProven
 from mayfly.generation import State
 from mayfly.lifecycle import Handle, Run
 from mayfly.names import MANAGED_BY
 from mayfly.rundir import RunDir
 from mayfly.states import ClusterState
-from mayfly.stores import open_store
 
 ABANDONED_SECONDS = 600.0
 """A closing generation or an open one without any sign of life is left alone for this long."""
@@ -36,7 +36,7 @@ class Listed:
 
 def list_runs(target: FrozenTarget) -> list[Listed]:
     """All runs in the target's staging storage and all clusters that the backend lists, newest first."""
-    store = open_store(target.staging)
+    store = target_store(target)
     backend = open_backend(target)
     clusters = {view.name: view for view in backend.find(MANAGED_BY)}
     names = {path.split("/")[1] for path in store.list("runs/")} | set(clusters)
@@ -65,7 +65,7 @@ def _listed(handle: Handle, cluster: ClusterView | None) -> Listed:
 
 def find_run(target: FrozenTarget, given: str) -> Run:
     """The run of a cluster's name, or of a prefix of it that only one has. InputError names what there is."""
-    store = open_store(target.staging)
+    store = target_store(target)
     given = given.rstrip("/").rsplit("/", 1)[-1]
     if RunDir(store, given).plan() is not None:
         return Run.open(Handle(name=given, target=target))

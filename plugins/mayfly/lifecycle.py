@@ -29,6 +29,7 @@ from mayfly.contract import (
     from_json,
     to_json,
 )
+from mayfly.credentials import target_store
 from mayfly.deletion import Deletion
 from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused, StoreUnavailable
 from mayfly.generation import JobMove, State, job_move, state_of
@@ -36,7 +37,7 @@ from mayfly.names import cluster_name
 from mayfly.poke import Poll, clock_now
 from mayfly.rundir import AttemptDir, RunDir
 from mayfly.states import ClusterState
-from mayfly.stores import Store, open_store
+from mayfly.stores import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Run:
     @classmethod
     def open(cls, handle: Handle) -> Run:
         """NotProven when there is no plan: then nobody can say what was made."""
-        store = open_store(handle.target.staging)
+        store = target_store(handle.target)
         plan = RunDir(store, handle.name).plan()
         if plan is None:
             raise NotProven(
@@ -340,7 +341,7 @@ class Run:
 
 def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle | None:
     """The newest generation of this run that has a plan, for a task that lost its plan's return value."""
-    store = open_store(target.staging)
+    store = target_store(target)
     found = None
     generation = 1
     while True:

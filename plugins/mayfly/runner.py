@@ -18,6 +18,7 @@ from mayfly.arguments import parse_params, render_args
 from mayfly.backends.base import open_backend
 from mayfly.bundle import make_bundle
 from mayfly.contract import FrozenTarget, Plan
+from mayfly.credentials import target_store
 from mayfly.environments.staging import look
 from mayfly.errors import DeadlinePassed, InputError, JobFailed, MayflyError, NotProven
 from mayfly.identity import cli_identity, require_state_folder
@@ -28,7 +29,6 @@ from mayfly.planning import plan_step
 from mayfly.poke import Poll
 from mayfly.project import Project
 from mayfly.spec import JobSpec
-from mayfly.stores import open_store
 from mayfly.terminal import Terminal
 
 JOB_KEY = "run_job"
@@ -188,7 +188,7 @@ class JobRun:
 
 def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> tuple[Plan, tuple[str, ...]]:
     """What `JobRun` would plan, and in lines for people: nothing is written, the run id is a placeholder."""
-    store = open_store(target.staging)
+    store = target_store(target)
     staged = look(job=job.name, target=target, home=home, store=store)
     plan = make_plan(
         job=job,

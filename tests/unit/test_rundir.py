@@ -96,8 +96,11 @@ class DeadBucket(MemoryFileSystem):
         raise ConnectionError("no route to the store")
 
 
-@pytest.fixture(params=["file", "memory", "late"])
+@pytest.fixture(params=["file", "memory", "late", "gs"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    if request.param == "gs":
+        yield open_store(f"{request.getfixturevalue('bucket')}/staging with space")
+        return
     if request.param == "file":
         yield open_store(f"file://{tmp_path}/staging with space")
         return
@@ -197,7 +200,7 @@ def test_a_file_in_the_way_is_not_somebody_who_was_first(tmp_path: Path) -> None
 
 
 def test_an_unknown_kind_of_store_says_which_are_known() -> None:
-    with pytest.raises(StoreUnsuitable, match=r"nowhere://x.*gs:// \(gcsfs\)"):
+    with pytest.raises(StoreUnsuitable, match=r"nowhere://x.*file://, gs:// and.* s3://"):
         open_store("nowhere://x")
 
 

@@ -20,10 +20,10 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from mayfly.airflow.members import PLAN
+from mayfly.credentials import target_store
 from mayfly.errors import MayflyError
 from mayfly.lifecycle import Handle
 from mayfly.rundir import RunDir
-from mayfly.stores import open_store
 
 REPORT = "report.html"
 DASK_REPORT = "dask-report.html"
@@ -144,7 +144,7 @@ def _rundir(dag_id: str, group: str, map_index: int, run_id: str) -> RunDir:
         raise HTTPException(404, "this run has planned no such cluster, or its plan task was cleared")
     try:
         handle = Handle.from_json(json.loads(value) if isinstance(value, str) else value)
-        rundir = RunDir(open_store(handle.target.staging), handle.name)
+        rundir = RunDir(target_store(handle.target), handle.name)
         plan = rundir.plan() if _NAME.fullmatch(handle.name) else None
     except (MayflyError, ValueError) as error:
         raise HTTPException(503, f"the run directory cannot be read: {error}") from error

@@ -100,10 +100,10 @@ class JobTrigger(BaseTrigger):
     def _look(self, handle: Handle) -> _Seen:
         """In a thread: read what is new, renew the lease."""
         from mayfly.attempts import renew_lease
+        from mayfly.credentials import target_store
         from mayfly.rundir import RunDir
-        from mayfly.stores import open_store
 
-        rundir = self._dir = self._dir or RunDir(open_store(handle.target.staging), handle.name)
+        rundir = self._dir = self._dir or RunDir(target_store(handle.target), handle.name)
         attempt = rundir.attempt(self.job, self.attempt)
         if rundir.closing() is not None:
             return _Seen((), None, "the run is closing")

@@ -31,9 +31,9 @@ from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
+from mayfly.credentials import target_store
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
 from mayfly.states import LOCAL, ClusterState, JobState
-from mayfly.stores import open_store
 from mayfly.yarn.tags import tag_of
 
 _END_SECONDS = 20.0
@@ -265,7 +265,7 @@ class LocalBackend:
         """The code archive of this order as a folder; whole or not at all."""
 
         def fill(folder: Path) -> None:
-            data = open_store(self.target.staging).get(order.code)
+            data = target_store(self.target).get(order.code)
             if data is None:
                 raise BackendError(
                     f"the code archive {self.target.staging}/{order.code} is missing; clear the run to plan anew"
@@ -279,7 +279,7 @@ class LocalBackend:
         """Of the job's environment, unpacked once a machine; None when the job has none."""
         if order.environment is None:
             return None
-        store = open_store(self.target.staging)
+        store = target_store(self.target)
         folder = unpacked_environment(order.environment, store=store, root=self.root.with_name("envs"))
         return folder / "bin" / "python3"
 

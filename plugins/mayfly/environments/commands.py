@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 from mayfly.contract import FrozenTarget
+from mayfly.credentials import target_store
 from mayfly.environments.locking import lock
 from mayfly.environments.packing import Built, archive_of, build, envs_folder, read_built
 from mayfly.environments.requirements import extras_of, needs_environment, packages_of
@@ -13,7 +14,6 @@ from mayfly.environments.sources import Source, read_lock, source_of, sources
 from mayfly.environments.staging import in_store, keys_in, look, remove_from, upload
 from mayfly.errors import InputError, MayflyError
 from mayfly.project import Project
-from mayfly.stores import open_store
 from mayfly.terminal import age, table
 
 
@@ -38,7 +38,7 @@ def build_environments(
         _build(project, source, extras=extras, python=python, interpreter=interpreter, upgrade=upgrade)
     if send:
         for target in targets:
-            store = open_store(target.staging)
+            store = target_store(target)
             for name in jobs:
                 staged = look(job=name, target=target, home=project.home, store=store)
                 if staged is not None:
@@ -83,7 +83,7 @@ def list_environments(project: Project) -> int:
             places.setdefault(key, []).append("here")
     silent = 0
     for target in _targets(project, None, required=False):
-        store = open_store(target.staging)
+        store = target_store(target)
         try:
             for key in keys_in(store):
                 there = in_store(store, key)
@@ -119,7 +119,7 @@ def remove_environment(project: Project, beginning: str, target_name: str | None
         )
         return 0
     target = project.frozen_target(target_name)
-    store = open_store(target.staging)
+    store = target_store(target)
     key = _one(beginning, keys_in(store), where=f"{store.url}/envs")
     remove_from(store, key)
     print(f"removed {key} from {store.url}/envs; the next run that needs it uploads it again")

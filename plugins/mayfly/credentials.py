@@ -1,0 +1,133 @@
+"""Who Mayfly is to Google, and the stores of targets, which need to know.
+
+Inside Airflow a target's `connection` is asked, through the Google provider's hook; `mayfly.airflow` registers the way
+there, since only it imports Airflow. Elsewhere (command line, drivers on nodes) and without a connection the ambient
+credentials are taken: those of the machine, GOOGLE_APPLICATION_CREDENTIALS or `gcloud auth application-default login`.
+Both act through the target's chain of service accounts (`gcp: impersonate`). No key is ever read from configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from mayfly.contract import FrozenTarget
+from mayfly.errors import CredentialsUnavailable
+from mayfly.gcs import emulator
+from mayfly.stores import Store, open_store
+
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+"""What the credentials may do is decided by roles, not by scopes."""
+KEPT_SECONDS = 600.0
+"""How long credentials are shared in a process: a connection may be changed while an api-server runs."""
+_REFRESH_SECONDS = 10.0
+
+Connections = Callable[[str, tuple[str, ...]], Any]
+"""(connection id, chain of service accounts) -> credentials of google-auth."""
+
+_connections: list[Connections] = []
+_kept: dict[tuple[str | None, tuple[str, ...], int], tuple[float, Access]] = {}
+_lock = threading.Lock()
+
+
+def ask_connections(source: Connections) -> None:
+    """From now on targets' connections are looked up by `source`."""
+    _connections[:] = [source]
+
+
+class Access:
+    """Credentials of google-auth with the name under which people know them. Threads may share it."""
+
+    def __init__(self, google: Any, who: str) -> None:
+        self.google, self.who = google, who
+        self._lock = threading.Lock()
+
+    def authorise(self, headers: dict[str, str], *, fresh: bool = False) -> None:
+        """Add the header that says who asks, with a new token when the old one is about to end, or is not `fresh`
+        enough. CredentialsUnavailable when there is none to be had; ConnectionError when nobody answered."""
+        from google.auth.exceptions import GoogleAuthError, TransportError
+        from google.auth.transport.requests import Request
+
+        with self._lock:
+            try:
+                if fresh or not self.google.valid:
+                    self.google.refresh(partial(Request(), timeout=_REFRESH_SECONDS))
+                self.google.apply(headers)
+            except TransportError as error:
+                raise ConnectionError(f"no token for {self.who}: {error}") from error
+            except GoogleAuthError as error:
+                if getattr(error, "retryable", False):
+                    raise ConnectionError(f"no token for {self.who}: {error}") from error
+                raise CredentialsUnavailable(
+                    f"{self.who} gets no token from Google: {error}. They have expired, were withdrawn, or may not act "
+                    "for the service account asked for (roles/iam.serviceAccountTokenCreator)"
+                ) from error
+
+
+def google_access(target: FrozenTarget) -> Access:
+    """Who acts on Google for this target. CredentialsUnavailable when there is nobody."""
+    chain = target.gcp.impersonate if target.gcp else ()
+    connection = target.connection if _connections else None
+    key = (connection, chain, os.getpid())
+    with _lock:
+        since, access = _kept.get(key, (0.0, None))
+        if access is None or time.monotonic() - since > KEPT_SECONDS:
+            access = _from_connection(connection, chain) if connection else _ambient(chain)
+            _kept[key] = (time.monotonic(), access)
+        return access
+
+
+def google_credentials(target: FrozenTarget) -> Any:
+    """The same as google-auth's own object, as Google's clients take it."""
+    return google_access(target).google
+
+
+def target_store(target: FrozenTarget) -> Store:
+    """The staging store of a target, as whoever acts for that target sees it."""
+    if target.staging.startswith(("gs://", "gcs://")) and not emulator():
+        return open_store(target.staging, access=google_access(target))
+    return open_store(target.staging)
+
+
+def ambient_access() -> Access:
+    """Of this machine or this user, for whoever knows no target: drivers."""
+    return _ambient(())
+
+
+def _from_connection(connection: str, chain: tuple[str, ...]) -> Access:
+    return Access(_connections[0](connection, chain), f"connection {connection!r}{_as(chain)}")
+
+
+def _ambient(chain: tuple[str, ...]) -> Access:
+    try:
+        import google.auth
+        from google.auth import impersonated_credentials
+        from google.auth.exceptions import GoogleAuthError
+    except ImportError as error:
+        raise CredentialsUnavailable(
+            f"Google's client is not installed ({error}): pip install 'mayfly[gcp]'; nodes get it with the job's "
+            "environment"
+        ) from error
+    try:
+        found, _ = google.auth.default(scopes=[SCOPE])
+    except GoogleAuthError as error:
+        raise CredentialsUnavailable(
+            f"no credentials for Google: {error}. Name a connection in the target (inside Airflow), or run `gcloud "
+            "auth application-default login`"
+        ) from error
+    if chain:
+        found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]
+            source_credentials=found,
+            target_principal=chain[-1],
+            delegates=list(chain[:-1]),
+            target_scopes=[SCOPE],
+        )
+    return Access(found, f"the ambient credentials of this machine{_as(chain)}")
+
+
+def _as(chain: tuple[str, ...]) -> str:
+    return f", acting as {chain[-1]}," if chain else ""
