@@ -45,12 +45,14 @@ class Carried:
                 pass
         return found
 
-    def one(self, word: str, *, without: str = "--driver") -> psutil.Process:
-        """The process that runs this file (`carrier.py`, say) in this role."""
+    def one(self, word: str, *, by: str) -> psutil.Process:
+        """The process of this program (`python`, say) that runs this file, in its first role."""
         return next(
             process
             for process in self.everyone()
-            if any(part.endswith(word) for part in process.cmdline()) and without not in process.cmdline()
+            if process.name().startswith(by)
+            and "--driver" not in process.cmdline()
+            and any(part.endswith(word) for part in process.cmdline())
         )
 
     def wait(self, done: Callable[[], Any], *, timeout: float = PATIENCE) -> Any:
