@@ -167,7 +167,7 @@ sha256=$(metadata instance/attributes/mayfly-environment-sha256)
 shares=$(metadata instance/attributes/mayfly-shares)
 install_environment "$environment" "$sha256"
 mount_shares "$shares"
-mapfile -t folders < <(compgen -G '/mnt/[0-9]*' | sort -V; yarn_local_dirs)
+mapfile -t folders < <({ compgen -G '/mnt/[0-9]*' || true; } | sort -V; yarn_local_dirs)
 prepare_spill "${folders[@]}"
 if [[ $role == Master ]]; then
     gateway 8787 || say "the component gateway will not show Dask's dashboard"

@@ -12,6 +12,7 @@ umask 022
 export LC_ALL=C.UTF-8
 
 root=${MAYFLY_ROOT:-/opt/mayfly}
+mount_seconds=${MAYFLY_MOUNT_SECONDS:-30}
 began=$EPOCHREALTIME
 node=${HOSTNAME%%.*}
 role=unknown
@@ -62,7 +63,7 @@ begin() {  # from here on all output is kept, and the end is told
     rm -f "$root/reason"
     exec 3>&1 4>&2 > >(exec tee -a "$log" >&3) 2>&1
     writer=$!
-    trap 'because "line $LINENO: $BASH_COMMAND ended with $?"' ERR
+    trap 'because "line $LINENO: ${BASH_COMMAND:0:120} ended with $?"' ERR
     trap 'fail "stopped by SIGTERM: its time was over"' TERM
     trap finish EXIT
 }
@@ -75,7 +76,7 @@ finish() {
         ok=true
         say "ready"
     else
-        rm -f "$root/ready.json"
+        rm -rf "$root/ready.json" "$root/env.new"
         because "it ended with $code"
         reason=$(<"$root/reason")
         say "FAILED on $node: $reason"
@@ -126,8 +127,8 @@ install_environment() {  # PATH SHA256: whole or not at all; nothing to do where
         unpack_once "$path" "$sha256" || status=$?
         case $status in
             0) break ;;
-            1) rm -rf "$root/env.new"; fail "$problem" ;;
-            *) rm -rf "$root/env.new"; say "try $try: $problem" ;;
+            1) fail "$problem" ;;
+            *) say "try $try: $problem" ;;
         esac
         ((try < 3)) || fail "$problem (3 tries)"
         sleep "$try"
@@ -193,7 +194,7 @@ shares() {
     local python
     for python in "$root/env/bin/python3" /usr/bin/python3 python3; do
         command -v "$python" >/dev/null || continue
-        "$python" - "$1" <<'PYTHON'
+        "$python" - "$1" 2>/dev/null <<'PYTHON' || true
 import json, sys
 for share in json.loads(sys.argv[1]):
     print("\037".join(str(share.get(key) or "") for key in ("mount", "export", "server", "options")))
@@ -237,10 +238,10 @@ mount_share() {
         timeout 5 bash -c 'exec 9<>"/dev/tcp/$0/2049"' "$server" 2>/dev/null ||
             fail "share $at: $server does not answer on port 2049 within 5 s (address? firewall? same network?)"
     fi
-    said=$(timeout -k 2 30 mount -t nfs -o "$options" "$server:$from" "$at" 2>&1 </dev/null) || status=$?
+    said=$(timeout -k 2 "$mount_seconds" mount -t nfs -o "$options" "$server:$from" "$at" 2>&1 </dev/null) || status=$?
     case $status in
         0) ;;
-        124 | 137) fail "share $at: mounting $server:$from took longer than 30 s" ;;
+        124 | 137) fail "share $at: mounting $server:$from took longer than $mount_seconds s" ;;
         *) fail "share $at: $server:$from: ${said:-mount ended with $status} (options $options)" ;;
     esac
     say "share $at is $server:$from ($options)"
