@@ -76,22 +76,31 @@ def record_of_the_dead(
     """The record of a driver that is gone, written for it if it left none; None while it lives or nothing is known.
 
     With `submit_to` (URL of the run directory) a driver that never started is started: whoever opened the attempt died
-    before it could.
+    before it could. Where asking costs, nobody asks while the driver's heartbeat is young.
     """
+    quiet = max(backend.quiet_seconds, 10 * order.timing.status) if backend.quiet_seconds else 0.0
+    if quiet and heard(attempt, order) < quiet:
+        return None
     view = backend.poll(order)
-    if view.state is JobState.NEVER_STARTED and submit_to:
+    if view.state is JobState.NEVER_STARTED and submit_to and not view.lost:
         backend.submit(order, rundir=submit_to)
         return None
-    if view.state not in (JobState.ENDED, JobState.NEVER_STARTED):
+    # Two witnesses, the cloud's agent and the driver, are silent: nothing of that machine is left to wait for.
+    silent = view.state is JobState.SILENT and heard(attempt, order) > 2 * quiet
+    if view.state not in (JobState.ENDED, JobState.NEVER_STARTED) and not silent:
         return None
     record = attempt.record()  # it may have been written between our last read and the backend's look
     if record is not None:
         return record
-    from mayfly.classify import driver_died  # needed on this path alone; a poke pays for what it imports
+    from mayfly.classify import cluster_lost, driver_died  # needed on this path alone; a poke pays for what it imports
 
     status = attempt.status()
     tail, _ = read_log(attempt, max(0, _last_segment(attempt) - 1))
-    said = tuple(f"backend: {line}" for line in view.detail.splitlines()[-5:])
+    said = tuple(f"backend: {line}" for line in view.detail.splitlines()[-20:])
+    failure = driver_died(status, (*tail, *said))
+    if view.lost or silent:
+        found = backend.explain(order.cluster) if view.lost else None
+        failure = found or cluster_lost(order.cluster, view.lost or view.detail, tail)
     attempt.create(
         "record.json",
         Record(
@@ -99,7 +108,7 @@ def record_of_the_dead(
             job=order.job,
             attempt=order.attempt,
             outcome=Outcome.FAILED,
-            failure=driver_died(status, (*tail, *said)),
+            failure=failure,
             started_at=order.at,
             ended_at=status.at if status else Timestamp(time.time()),
             tasks=status.tasks if status else Tasks(),
@@ -107,6 +116,13 @@ def record_of_the_dead(
         ),
     )
     return attempt.record()
+
+
+def heard(attempt: AttemptDir, order: JobOrder) -> float:
+    """Seconds since the driver's last sign of life, else since the attempt was opened. Clocks may differ: a sign from
+    the future is as old as it is ahead."""
+    status = attempt.status()
+    return abs(time.time() - (status.at if status else order.at))
 
 
 def cancel(attempt: AttemptDir, order: JobOrder, backend: ClusterBackend, *, by: str, reason: str) -> float:

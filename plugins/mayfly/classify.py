@@ -55,6 +55,20 @@ def classify(facts: Facts) -> Failure | None:
     )
 
 
+def cluster_lost(name: str, found: str, log_tail: tuple[str, ...]) -> Failure:
+    """The backend has shown that the cluster below a job is gone, or that its machine answers nobody."""
+    preempted = "preempt" in found.lower()
+    return Failure(
+        cls=FailureClass.PREEMPTED if preempted else FailureClass.CLUSTER_LOST,
+        evidence=bounded([f"cluster {name}: {found}", *last_lines(log_tail)]),
+        advice=(
+            "The cluster ended while the job ran: by somebody's hand, by its maximum age, or with its master machine. "
+            "Clear the whole group (plan and everything after it) to run again on a new one."
+        ),
+        retryable=False,
+    )
+
+
 def driver_died(status: Status | None, log_tail: tuple[str, ...]) -> Failure:
     """The backend has shown that the driver is gone, and there is no record. `status` is its last sign of life."""
     if status is None:

@@ -160,6 +160,8 @@ class FrozenTarget:
     """How a task waits for its job: auto, deferred or reschedule."""
     yarn: YarnPlan | None = None
     """Set when the launcher is `yarn`."""
+    data: str = ""
+    """Absolute path or URL below which relative inputs and outputs are; empty = the project's home."""
     gcp: GcpPlan | None = None
     """Set when the backend is `dataproc`."""
 
@@ -242,6 +244,15 @@ class CreateReturn:
     at: Timestamp
     called: bool = True
     detail: str = ""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreateProgress:
+    """progress.json: what create has told people, so that each thing is told once. A hint: rewritten as it goes."""
+
+    shown: str = ""
+    nodes: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 
@@ -447,6 +458,15 @@ class Failure:
     def summary(self) -> str:
         lines = [f"{self.cls}", *(f"  | {line}" for line in self.evidence)]
         return "\n".join([*lines, f"  {self.advice}"] if self.advice else lines)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """broken.json: why the cluster never came up, asked before its remains were deleted. Create-if-absent."""
+
+    failure: Failure
+    at: Timestamp
+    schema: int = SCHEMA
 
 
 class Outcome(StrEnum):

@@ -26,12 +26,12 @@ class Deletion:
         if found or self._remembered():
             seen = sorted({*found} or {self.plan.name})
             self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=clock_now()))
-        owners = self._owners()
-        for name in {self.plan.name, *found}:
-            if name in owners:
-                self.backend.delete(name, owner=owners[name])
-        facts = self._facts(closing)  # before the listing: what happens after it was not listed
-        left = self.present()
+        owners = self._owners() if found.keys() - {self.plan.name} else {self.plan.name: self.plan.owner}
+        views = [self.backend.delete(name, owner=owners[name]) for name in {self.plan.name, *found} if name in owners]
+        left = {view.name: view for view in views if view.state is not ClusterState.ABSENT}
+        if not left:  # else a second listing would say nothing new, and listings are counted
+            facts = self._facts(closing)  # before the listing: what happens after it was not listed
+            left = self.present()
         if left:
             about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
             over = time.time() - closing.at - self.plan.limits.delete
@@ -87,6 +87,7 @@ class Deletion:
                 by=by,
             ),
         )
+        self.backend.tidy(self.plan)
         receipt = self.rundir.receipt()
         return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
 

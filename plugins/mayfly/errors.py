@@ -11,7 +11,9 @@
      │   └─ ContractError         a file is there but is not what it should be
      ├─ BackendError          the place where clusters are made
      │   ├─ BackendUnavailable    no answer: *unknown*, never "gone"
+     │   │   ├─ BackendBusy           takes no calls now; this one did nothing
      │   │   └─ CredentialsUnavailable  nobody to ask as; a StoreRefused, too
+     │   ├─ BackendRefused        a clear no, nothing was done; carries its `Failure`
      │   └─ NotOurs               the name is taken by somebody else's cluster
      ├─ YarnError             YARN's ResourceManager
      │   ├─ YarnUnavailable       no answer: *unknown*, never "ended"
@@ -95,6 +97,23 @@ class BackendUnavailable(BackendError):
     """No answer from the backend; nothing is known about the cluster."""
 
 
+class BackendBusy(BackendUnavailable):
+    """The backend answers that it takes no more calls for now; what was asked for has not been done."""
+
+
+class BackendRefused(BackendError):
+    """The backend said no, and did nothing: quota, permission, a name that it does not know.
+
+    `sure` is False where an earlier try of the same call had no answer and may have taken effect."""
+
+    sure = True
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+        self.retryable = failure.retryable
+        super().__init__(failure.summary())
+
+
 class CredentialsUnavailable(StoreRefused, BackendUnavailable):
     """There are no credentials, or they are worth nothing any more: neither store nor backend can be asked."""
 
@@ -135,9 +154,12 @@ class JobFailed(MayflyError):
 
 
 class ClusterFailed(MayflyError):
-    """The cluster ended in an error state before or while it was needed."""
+    """The cluster ended in an error state before or while it was needed. A new one needs a new generation, so that no
+    retry of the same step can help."""
 
-    retryable = True
+    def __init__(self, message: str, *, failure: Failure | None = None, lines: tuple[str, ...] = ()) -> None:
+        self.failure, self.lines = failure, lines
+        super().__init__("\n".join(part for part in (message, failure.summary() if failure else "") if part))
 
 
 class DeadlinePassed(MayflyError):

@@ -9,14 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from mayfly.attempts import cancel, enforce_deadline, record_of_the_dead, renew_lease, rest_of_log
 from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
 from mayfly.contract import (
     Ack,
+    Broken,
     Closing,
     CreateCall,
+    CreateProgress,
     CreateReturn,
     Deleting,
     FrozenTarget,
@@ -31,9 +33,21 @@ from mayfly.contract import (
 )
 from mayfly.credentials import target_store
 from mayfly.deletion import Deletion
-from mayfly.errors import ClusterFailed, ContractError, DeadlinePassed, JobFailed, NotProven, Refused, StoreUnavailable
+from mayfly.errors import (
+    BackendBusy,
+    BackendRefused,
+    ClusterFailed,
+    ContractError,
+    DeadlinePassed,
+    JobFailed,
+    NotOurs,
+    NotProven,
+    Refused,
+    StoreUnavailable,
+)
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
+from mayfly.nodes import NODE_PYTHON
 from mayfly.poke import Poll, clock_now
 from mayfly.rundir import AttemptDir, RunDir
 from mayfly.states import ClusterState
@@ -112,17 +126,42 @@ class Run:
             lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
             calls = self.dir.calls()
         view = self.backend.describe(self.plan.name)
-        if view.state is ClusterState.RUNNING:
+        told, progress = self._progress(view)
+        lines += told
+        if view.state is ClusterState.RUNNING and not view.missing:
             return Poll(done=True, lines=lines, result=view)
-        if view.state is not ClusterState.CREATING:
-            raise ClusterFailed(f"cluster {self.plan.name} is {view.state} before it was ever ready: {view.detail}")
+        if view.state not in (ClusterState.CREATING, ClusterState.RUNNING):
+            self._explain(view, lines)
         waited = time.time() - calls[0][0].at
         if waited > self.plan.limits.start:
             raise DeadlinePassed(
                 f"cluster {self.plan.name} is still {view.state} after {waited:.0f} s (start_timeout "
                 f"{self.plan.limits.start:.0f} s): {view.detail}"
             )
-        return Poll(done=False, lines=lines, progress=f"cluster {view.state}: {view.detail}")
+        return Poll(done=False, lines=lines, progress=progress)
+
+    def _progress(self, view: ClusterView) -> tuple[tuple[str, ...], str]:
+        """What nodes say of themselves and how far the cluster is, each once, whoever pokes."""
+        now = f"cluster {view.state}: {view.detail}"
+        if self.plan.nodes is None:
+            return (), now
+        before = self.dir.progress()
+        new = [node for node in self.dir.nodes() if node not in before.nodes]
+        lines = tuple(self.dir.node_report(node).line for node in new)
+        if new or now != before.shown:
+            self.dir.put("progress.json", CreateProgress(shown=now, nodes=(*before.nodes, *new)))
+        return lines, now if now != before.shown else ""
+
+    def _explain(self, view: ClusterView, lines: tuple[str, ...]) -> NoReturn:
+        """Ask why it did not come up, while there is something to ask, and write that down for the report."""
+        failure = self.backend.explain(self.plan.name)
+        if failure is not None:
+            self.dir.create("broken.json", Broken(failure=failure, at=clock_now()))
+        raise ClusterFailed(
+            f"cluster {self.plan.name} is {view.state} before it was ever ready: {view.detail}",
+            failure=failure,
+            lines=lines,
+        )
 
     def _require_open(self) -> None:
         state = self.state()
@@ -146,7 +185,14 @@ class Run:
         except Refused as error:
             self.dir.create(f"calls/{number}.done.json", CreateReturn(at=clock_now(), called=False, detail=str(error)))
             raise
-        view = self.backend.create(self.plan)
+        try:
+            view = self.backend.create(self.plan)
+        except (BackendBusy, BackendRefused, NotOurs) as error:
+            if getattr(error, "sure", True):  # nothing was made, and nothing will be: nobody needs to wait for it
+                self.dir.create(
+                    f"calls/{number}.done.json", CreateReturn(at=clock_now(), called=False, detail=str(error))
+                )
+            raise
         if self.dir.closing() is not None:
             # Before the return is noted: a delete that reads "returned" must also read that the cluster was seen.
             self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
@@ -238,8 +284,11 @@ class Run:
             script_memory=self.plan.script_memory,
             adopt=self.plan.adopt,
             code=self.plan.code,
-            environment=self.plan.environment,
+            # Where machines are made for the run they have it already, and the driver runs in it.
+            environment=None if self.plan.nodes else self.plan.environment,
             yarn=self.plan.yarn,
+            carrier=self.plan.nodes.carrier if self.plan.nodes else "",
+            python=self._node_python(),
             lease_ttl=timing.lease_ttl_inline if inline else timing.lease_ttl,
             timing=timing,
             expires_at=self.plan.expires_at,
@@ -253,6 +302,11 @@ class Run:
         self._require_open()
         self.backend.submit(order, rundir=self.dir.url)
         return Poll(done=False, lines=(f"attempt {number} of {request.key} started: {attempt.url}",))
+
+    def _node_python(self) -> str:
+        if self.plan.nodes is None:
+            return ""
+        return NODE_PYTHON if self.plan.environment else self.plan.target.python or ""
 
     # -- collect
 

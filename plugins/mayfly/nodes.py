@@ -94,3 +94,22 @@ class NodesPlan:
     """Path below staging of the init action: `nodes/<hash>.sh`."""
     carrier: str = ""
     """Path below staging of the file that starts the driver: `nodes/<hash>.py`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeReport:
+    """nodes/<host>.json of the run directory: what a node's set-up says of itself."""
+
+    node: str
+    role: str = ""
+    ok: bool = True
+    seconds: float = 0.0
+    reason: str = ""
+    tail: tuple[str, ...] = ()
+    """The end of its own output, where it failed."""
+
+    @property
+    def line(self) -> str:
+        if self.ok:
+            return f"node {self.node} is set up ({self.seconds:.1f} s)"
+        return f"node {self.node} could not be set up ({self.seconds:.1f} s): {self.reason or 'it does not say why'}"

@@ -26,12 +26,17 @@ from mayfly.contract import (
 )
 from mayfly.errors import PlanError
 from mayfly.names import MANAGED_BY, MAX_NAME, cluster_name, label, max_job_length, run_key
+from mayfly.nodes import NodeGroup, NodesPlan
 from mayfly.spec import JobSpec
 
 SMALLEST_WORKER = 256 * 2**20
 """Bytes; a worker's interpreter with dask, numpy and pandas needs about 140 MiB before it holds any data."""
 SLACK_SECONDS = 600.0
 """Added to the sum of all limits, so that expiry never comes before the deadlines it backs up."""
+LONGEST_CLOUD_LIFE = 14 * 86400.0
+"""Seconds after which Dataproc deletes any cluster."""
+SECONDARY = "-sw-"
+"""In the names of nodes that may be taken away, as Dataproc makes them."""
 _NOT_INTENTION = ("name", "generation", "owner", "created_at", "expires_at", "labels", "hash", "schema")
 
 
@@ -87,8 +92,18 @@ def make_plan(
             f"script_memory is {job.script_memory / 1e9:.3g} GB, target {target.name!r} has "
             f"{capacity.memory / 1e9:.3g} GB for everything; lower it or choose a larger target"
         )
+    nodes, machines = machines_of(workers, target=target, job=job, setup=setup, carrier=carrier)
+    if nodes is not None and nodes.autoscaling and nodes.secondary is not None and yarn is not None:
+        # By the hosts' names, since labels of YARN, which keep it on primary nodes, do not go with autoscaling.
+        yarn = replace(yarn, master_not_on=yarn.master_not_on or SECONDARY)
     limits = Limits(start=job.start_timeout, job=job.timeout, stall=job.stall_timeout)
     expires_at = Timestamp(now + (max_age or longest_life(limits, jobs=jobs, attempts=attempts)))
+    if target.gcp is not None and expires_at - now > LONGEST_CLOUD_LIFE:
+        raise PlanError(
+            f"the run may take {(expires_at - now) / 86400:.1f} days (start, {jobs} jobs with up to {attempts} "
+            f"attempts, deletion), and Dataproc lets no cluster live longer than {LONGEST_CLOUD_LIFE / 86400:.0f}; "
+            "lower `timeout` or `retries` of the job, or run fewer jobs on one cluster"
+        )
     run = run_key(identity)
     plan = Plan(
         name=name,
@@ -112,22 +127,35 @@ def make_plan(
         },
         workers=workers,
         asked=asked,
-        notes=(*notes, *more),
+        notes=(*notes, *more, *machines),
         profile=profile_words(job),
         dask=job.cluster.dask,
         env=job.env,
-        inputs=resolve(job.inputs, home=home),
-        outputs=resolve(job.outputs, home=home),
+        inputs=resolve(job.inputs, target=target, home=home),
+        outputs=resolve(job.outputs, target=target, home=home),
         limits=limits,
         script_memory=job.script_memory,
         adopt=job.adopt,
         code=code,
         environment=environment,
         yarn=yarn,
+        nodes=nodes,
         hash="",
         cost_estimate=0.0 if target.backend == "local" else None,
     )
     return replace(plan, hash=intention(plan))
+
+
+def machines_of(
+    workers: WorkersPlan, *, target: FrozenTarget, job: JobSpec, setup: str, carrier: str
+) -> tuple[NodesPlan | None, tuple[str, ...]]:
+    """The machines that are made for the run, where there are such, and notes on them. PlanError when none fits."""
+    if target.gcp is None:
+        return None, ()
+    from mayfly.gcp.sizing import plan_nodes
+
+    nodes, notes = plan_nodes(workers, gcp=target.gcp, launcher=target.launcher, script_memory=job.script_memory)
+    return replace(nodes, setup=setup, carrier=carrier), notes
 
 
 def intention(plan: Plan) -> str:
@@ -143,9 +171,23 @@ def longest_life(limits: Limits, *, jobs: int, attempts: int) -> float:
     return limits.start + jobs * attempts * (limits.start + limits.job) + limits.collect + limits.delete + SLACK_SECONDS
 
 
-def resolve(places: Mapping[str, str], *, home: Path) -> dict[str, str]:
-    """Named inputs or outputs: a relative path is below the project's home, a URI or absolute path stays."""
-    return {name: place if "://" in place else str(home / place) for name, place in places.items()}
+def resolve(places: Mapping[str, str], *, target: FrozenTarget, home: Path) -> dict[str, str]:
+    """Named inputs or outputs: a relative path is below the target's `data`, else below the project's home; a URI or an
+    absolute path stays. PlanError where the cluster does not have this project's folder."""
+    return {name: _place(name, place, target=target, home=home) for name, place in places.items()}
+
+
+def _place(name: str, place: str, *, target: FrozenTarget, home: Path) -> str:
+    if "://" in place or place.startswith("/"):
+        return place
+    if target.data:
+        return f"{target.data}/{place}"
+    if target.gcp is not None:
+        raise PlanError(
+            f"{name}: {place!r} is a relative path, and machines of target {target.name!r} have no folder of this "
+            "project; write a URI, or give the target `data: gs://...`, from which relative paths then count"
+        )
+    return str(home / place)
 
 
 def fit(asked: WorkersPlan, *, target: FrozenTarget, capacity: Capacity | None) -> tuple[WorkersPlan, tuple[str, ...]]:
@@ -199,6 +241,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
         *([f"profile   {plan.profile}"] if plan.profile else []),
         f"workers   {plan.workers}",
         *(f"          {note}" for note in plan.notes),
+        *(f"machines  {line}" for line in _machine_words(plan.nodes)),
         *([f"yarn      {_yarn_words(plan.yarn)}"] if plan.yarn else []),
         f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, stall {stall}",
         f"expires   {iso(plan.expires_at)}, whatever happens",
@@ -207,6 +250,22 @@ def describe(plan: Plan) -> tuple[str, ...]:
         *(f"output    {name} = {place}" for name, place in plan.outputs.items()),
     ]
     return tuple(lines)
+
+
+def _machine_words(nodes: NodesPlan | None) -> list[str]:
+    groups = [("master", nodes.master), ("worker", nodes.primary), ("secondary", nodes.secondary)] if nodes else []
+    return [_group_words(what, group) for what, group in groups if group is not None]
+
+
+def _group_words(what: str, group: NodeGroup) -> str:
+    count = str(group.count) if group.maximum == group.count else f"{group.count} to {group.maximum}"
+    words = [
+        f"{what}: {count} x {group.machine} ({group.cores} cores, {group.memory / 2**30:.3g} GiB)",
+        f"{group.yarn_mib / 1024:.3g} GiB and {group.yarn_cores} cores of each for YARN" if group.yarn_mib else "",
+        f"{group.local_ssds} local SSDs" if group.local_ssds else "",
+        group.pricing if group.pricing != "on-demand" else "",
+    ]
+    return ", ".join(word for word in words if word)
 
 
 def _yarn_words(yarn: YarnPlan) -> str:

@@ -6,8 +6,10 @@ from typing import TypeVar
 
 from mayfly.contract import (
     Ack,
+    Broken,
     Closing,
     CreateCall,
+    CreateProgress,
     CreateReturn,
     Deleting,
     JobOrder,
@@ -20,6 +22,7 @@ from mayfly.contract import (
     encode,
 )
 from mayfly.errors import ContractError
+from mayfly.nodes import NodeReport
 from mayfly.stores import Store
 
 T = TypeVar("T")
@@ -60,6 +63,9 @@ class RunDir:
             found.append((call, self.read(CreateReturn, f"calls/{len(found) + 1}.done.json")))
         return found
 
+    def broken(self) -> Broken | None:
+        return self.read(Broken, "broken.json")
+
     def closing(self) -> Closing | None:
         return self.read(Closing, "closing.json")
 
@@ -68,6 +74,27 @@ class RunDir:
 
     def receipt(self) -> Receipt | None:
         return self.read(Receipt, "receipt.json")
+
+    # -- machines
+
+    def nodes(self) -> list[str]:
+        """Host names of all nodes whose set-up has said something, sorted. May lag."""
+        paths = self.store.list(f"{self.root}/nodes/")
+        return [path.rpartition("/")[2].removesuffix(".json") for path in paths]
+
+    def node_report(self, node: str) -> NodeReport:
+        """What it said; a damaged report is one that says nothing."""
+        try:
+            return self.read(NodeReport, f"nodes/{node}.json") or NodeReport(node=node)
+        except ContractError:
+            return NodeReport(node=node)
+
+    def progress(self) -> CreateProgress:
+        """What create has shown so far; a hint, like a lease."""
+        try:
+            return self.read(CreateProgress, "progress.json") or CreateProgress()
+        except ContractError:
+            return CreateProgress()
 
     # -- jobs
 

@@ -16,11 +16,13 @@ class ClusterState(StrEnum):
 
 
 class JobState(StrEnum):
-    """What a backend can tell of a driver without reading the run directory. UNKNOWN is no evidence of anything."""
+    """What a backend can tell of a driver without reading the run directory. SILENT: its machine does not answer the
+    cloud any more, which says something only together with an old heartbeat. UNKNOWN is no evidence of anything."""
 
     RUNNING = "running"
     ENDED = "ended"
     NEVER_STARTED = "never started"
+    SILENT = "silent"
     UNKNOWN = "unknown"
 
 

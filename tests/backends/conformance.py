@@ -20,7 +20,9 @@ import pytest
 from mayfly.backends.base import ClusterBackend, open_backend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Limits, Plan, Timestamp, WorkersPlan
 from mayfly.errors import NotOurs, Refused
+from mayfly.gcp.sizing import plan_nodes
 from mayfly.names import MANAGED_BY, cluster_name, run_key
+from mayfly.nodefiles import upload_node_files
 from mayfly.states import ClusterState, JobState
 from mayfly.stores import open_store
 
@@ -34,6 +36,7 @@ with open(folder / "started", "a") as f:
 exec(os.environ.get("STAND_IN", ""))
 time.sleep(600)
 """
+ROOT = Path(__file__).resolve().parents[2]
 WORKERS = WorkersPlan(minimum=1, maximum=1, cores=1, memory=10**9)
 LIMITS = Limits(start=10.0, job=60.0, stall=0.0)
 
@@ -64,6 +67,13 @@ class BackendConformance:
                 what=f"{each.name} gone",
             )
 
+    @pytest.fixture
+    def living(self, backend: ClusterBackend, plan: Plan) -> Plan:
+        """The plan of a cluster that runs."""
+        backend.create(plan)
+        wait_for(lambda: backend.describe(plan.name).state is ClusterState.RUNNING, what="running")
+        return plan
+
     # -- create, describe, find
 
     def test_create_describe_find_delete(self, backend: ClusterBackend, plan: Plan) -> None:
@@ -86,14 +96,13 @@ class BackendConformance:
         assert second.created_at == pytest.approx(first.created_at, abs=0.001)
         assert len(backend.find({"run": plan.run})) == 1
 
-    def test_another_owner_is_left_alone(self, backend: ClusterBackend, plan: Plan) -> None:
-        backend.create(plan)
-        stranger = replace(plan, owner="stranger", labels={**plan.labels, "owner": "stranger"})
+    def test_another_owner_is_left_alone(self, backend: ClusterBackend, living: Plan) -> None:
+        stranger = replace(living, owner="stranger", labels={**living.labels, "owner": "stranger"})
         with pytest.raises(NotOurs, match="another owner"):
             backend.create(stranger)
         with pytest.raises(NotOurs, match="another owner"):
-            backend.delete(plan.name, owner="stranger")
-        assert backend.describe(plan.name).state is ClusterState.RUNNING
+            backend.delete(living.name, owner="stranger")
+        assert backend.describe(living.name).state is ClusterState.RUNNING
 
     def test_delete_of_nothing_is_done(self, backend: ClusterBackend, plan: Plan) -> None:
         assert backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT
@@ -129,10 +138,9 @@ class BackendConformance:
     # -- submit, poll, cancel
 
     def test_a_driver_runs_is_seen_and_ends_when_cancelled(
-        self, backend: ClusterBackend, target: FrozenTarget, plan: Plan
+        self, backend: ClusterBackend, target: FrozenTarget, living: Plan
     ) -> None:
-        backend.create(plan)
-        order, rundir = make_order(target, plan)
+        order, rundir = make_order(target, living)
         assert backend.poll(order).state is JobState.NEVER_STARTED
         backend.cancel(order)
         backend.submit(order, rundir=rundir)
@@ -142,9 +150,8 @@ class BackendConformance:
         wait_for(lambda: backend.poll(order).state is JobState.ENDED, what="driver ended")
         backend.cancel(order)
 
-    def test_submit_again_starts_nothing(self, backend: ClusterBackend, target: FrozenTarget, plan: Plan) -> None:
-        backend.create(plan)
-        order, rundir = make_order(target, plan)
+    def test_submit_again_starts_nothing(self, backend: ClusterBackend, target: FrozenTarget, living: Plan) -> None:
+        order, rundir = make_order(target, living)
         for _ in range(3):
             backend.submit(order, rundir=rundir)
         wait_for(lambda: bool(starts(target, order)), what="driver started")
@@ -166,12 +173,11 @@ class BackendConformance:
             backend.submit(order, rundir=rundir)
         assert starts(target, order) == []
 
-    def test_delete_ends_what_runs(self, backend: ClusterBackend, target: FrozenTarget, plan: Plan) -> None:
-        backend.create(plan)
-        order, rundir = make_order(target, plan)
+    def test_delete_ends_what_runs(self, backend: ClusterBackend, target: FrozenTarget, living: Plan) -> None:
+        order, rundir = make_order(target, living)
         backend.submit(order, rundir=rundir)
         wait_for(lambda: bool(starts(target, order)), what="driver started")
-        wait_for(lambda: backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT, what="deleted")
+        wait_for(lambda: backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT, what="deleted")
         assert backend.poll(order).state in (JobState.ENDED, JobState.NEVER_STARTED, JobState.UNKNOWN)
 
 
@@ -179,6 +185,11 @@ def make_plan(target: FrozenTarget, *, generation: int = 1) -> Plan:
     identity = Identity(installation="test", dag_id="dag", run_id=secrets.token_hex(4), group="cluster")
     owner, run = secrets.token_hex(8), run_key(identity)
     now = time.time()
+    nodes = None
+    if target.gcp is not None:
+        setup, carrier = upload_node_files(open_store(target.staging), ROOT)
+        nodes, _ = plan_nodes(WORKERS, gcp=target.gcp, launcher=target.launcher, script_memory=None)
+        nodes = replace(nodes, setup=setup, carrier=carrier)
     return Plan(
         name=cluster_name(prefix=target.prefix, job="stand-in", identity=identity, generation=generation),
         generation=generation,
@@ -194,6 +205,7 @@ def make_plan(target: FrozenTarget, *, generation: int = 1) -> Plan:
         asked=WORKERS,
         limits=LIMITS,
         code=upload_stand_in(target),
+        nodes=nodes,
         hash="0",
     )
 
@@ -219,6 +231,7 @@ def make_order(target: FrozenTarget, plan: Plan, *, job: str = "run_job", attemp
         workers=plan.workers,
         limits=plan.limits,
         code=plan.code,
+        carrier=plan.nodes.carrier if plan.nodes else "",
         lease_ttl=60.0,
         expires_at=plan.expires_at,
         at=Timestamp(time.time()),

@@ -269,7 +269,8 @@ def test_parts_of_ones_own() -> None:
 
 def test_every_backend_is_known() -> None:
     for name in BACKENDS:
-        assert target(backend=name).backend == name
+        given = {"staging": "gs://acme/x", "gcp": {"project": "acme-data", "region": "europe-west3"}}
+        assert target(backend=name, **(given if name == "dataproc" else {})).backend == name
     assert set(BACKEND_OPTIONS) <= set(BACKENDS)
 
 

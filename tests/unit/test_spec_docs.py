@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mayfly.gcp.spec import TargetGcp
 from mayfly.project import Project
 from mayfly.schemas import json_schema
 from mayfly.spec import JobFile
@@ -75,6 +76,10 @@ def test_no_key_is_explained_that_does_not_exist() -> None:
 @pytest.mark.parametrize("model", [TargetFile, TimingSpec, TargetYarn])
 def test_every_key_of_a_target_is_explained(model: Any) -> None:
     assert set(model.model_fields) <= set(rows("targets.md"))
+
+
+def test_every_key_of_gcp_is_explained() -> None:
+    assert set(TargetGcp.model_fields) <= set(rows("gcp.md"))
 
 
 @pytest.mark.parametrize("page", ["jobs.md", "targets.md", "yarn.md"])

@@ -1,4 +1,4 @@
-"""The seam behind which clusters are made: eight idempotent verbs.
+"""The seam behind which clusters are made: a few idempotent verbs.
 
 A backend makes, starts, looks and deletes; everything else (progress, logs, results) goes through the run directory.
 Every verb is synchronous, has a deadline of its own, and may be called again at any time by anybody: two actors at
@@ -28,6 +28,8 @@ class ClusterView:
     labels: Mapping[str, str] = field(default_factory=dict)
     created_at: float | None = None
     detail: str = ""
+    missing: int = 0
+    """Machines that should be there from the start and are not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class JobView:
 
     state: JobState
     detail: str = ""
+    lost: str = ""
+    """What became of the cluster below it; empty while that lives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,8 @@ class ClusterBackend(Protocol):
     settle_seconds: float
     """How long absence must hold when create is not known to have ended; 0 where `delete` makes a later create of that
     name impossible."""
+    quiet_seconds: float
+    """With a heartbeat that is younger nobody asks whether the driver lives; 0 where asking costs nothing."""
 
     def capacity(self) -> Capacity | None:
         """What fits, or None where machines are made to measure."""
@@ -79,6 +85,10 @@ class ClusterBackend(Protocol):
     def explain(self, name: str) -> Failure | None:
         """Why the cluster of that name did not start, or died: asked once, before its remains are deleted. None where
         nobody knows more than its state's detail says."""
+
+    def tidy(self, plan: Plan) -> None:
+        """Remove what this plan's cluster shared with others, if it was the last one; after its receipt. May do
+        nothing, and raises nothing: it is no part of the proof."""
 
     def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
         """All clusters, whatever their state, that carry these labels. May lag behind; ABSENT ones are left out."""

@@ -75,6 +75,7 @@ class LocalBackend:
     """Implements `ClusterBackend`; each verb takes the entry's lock, so two actors never interleave within one."""
 
     settle_seconds = 0.0
+    quiet_seconds = 0.0
 
     def __init__(self, target: FrozenTarget) -> None:
         self.target = target
@@ -181,6 +182,9 @@ class LocalBackend:
     def explain(self, name: str) -> Failure | None:
         """An entry never fails to start."""
         return None
+
+    def tidy(self, plan: Plan) -> None:
+        """Nothing is shared."""
 
     def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
         if not self.root.is_dir():

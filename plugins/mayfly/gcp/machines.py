@@ -1,8 +1,8 @@
 """The machine types that Dataproc clusters are made of. Pure data.
 
-Source: cloud.google.com/compute/docs/{general-purpose,compute-optimized}-machines and .../disks/local-ssd, November 2026;
-nothing of it was asked of Google. Shared-core types and those with less than 2 vCPUs are left out: Dataproc takes none
-of them. Memory is in bytes.
+Source: the pages general-purpose-machines, compute-optimized-machines and disks/local-ssd of Google's documentation, in
+November 2026; nothing of it was asked of Google. Shared-core types and those with less than 2 vCPUs are left out:
+Dataproc takes none of them. Memory is in bytes.
 """
 
 from __future__ import annotations

@@ -36,6 +36,8 @@ _SCHEDULER, _SCHEDULER_PER_WORKER = GIB, 10 * MIB
 """Dask's scheduler with its dashboard and task stream."""
 _CORES_OF_MASTER = 4
 """Scheduler, script, and Java's two daemons."""
+_SPOT = 0.41
+"""What a spot node costs of an on-demand one, with Dataproc's fee (n2-standard-4, us-central1)."""
 _IDLE_YARN_MIB = 1024
 """What a single machine's NodeManager offers when nothing of ours runs on YARN."""
 
@@ -115,13 +117,26 @@ def plan_nodes(
 
 
 def _choose(workers: WorkersPlan, gcp: GcpPlan) -> Layout:
-    """The cheapest type of the first family that holds a worker; at equal cost the one with fewer nodes."""
+    """The cheapest type of the first family that holds a worker; at equal cost the one with fewer nodes. Where the
+    cluster grows, half of the cost is that of its smallest size: large machines cannot follow a small load."""
+    sizes = (workers.minimum, workers.maximum) if workers.adaptive and gcp.autoscaling else (workers.maximum,)
+
+    def cost(layout: Layout) -> tuple[float, int, str]:
+        counts = [layout.nodes(size) for size in sizes]
+        return sum(_paid(count, gcp) for count in counts) * layout.machine.weight, counts[-1], layout.machine.name
+
     for family in of_families(gcp.families):
         fitting = [layout for layout in _layouts(workers, family) if _ssds(layout.machine, gcp.local_ssds) is not None]
         if fitting:
-            count = workers.maximum
-            return min(fitting, key=lambda lo: (lo.nodes(count) * lo.machine.weight, lo.nodes(count), lo.machine.name))
+            return min(fitting, key=cost)
     raise PlanError(_too_large(workers, gcp))
+
+
+def _paid(nodes: int, gcp: GcpPlan) -> float:
+    """So many nodes, as many on-demand ones as cost the same."""
+    if gcp.secondary not in ("spot", "preemptible"):
+        return nodes
+    return min(nodes, gcp.primary) + max(0, nodes - gcp.primary) * _SPOT
 
 
 def _layouts(workers: WorkersPlan, machines: tuple[Machine, ...]) -> Iterator[Layout]:
@@ -147,8 +162,8 @@ def _too_large(workers: WorkersPlan, gcp: GcpPlan) -> str:
     largest = max(roomy, key=lambda machine: (yarn_mib(machine), -machine.cores))
     return (
         f"{asked}: the largest worker of {workers.cores} cores that fits has {yarn_mib(largest) * MIB / 1e9:.1f} GB, "
-        f"on {largest.name} ({_gib(largest.memory)}, less what the system needs); lower cluster.worker.memory, or allow "
-        "more families (gcp.families of the target)"
+        f"on {largest.name} ({_gib(largest.memory)}, less what the system needs); lower cluster.worker.memory, or "
+        "allow more families (gcp.families of the target)"
     )
 
 
@@ -157,7 +172,7 @@ def _notes(layout: Layout, workers: WorkersPlan, gcp: GcpPlan) -> Iterator[str]:
     machine, family = layout.machine, of_families((layout.machine.family,))[0]
     plain = [m for m in family if m.memory // workers.memory and m.cores >= workers.cores]
     tight = min(plain, key=lambda m: (m.weight, m.name), default=machine)
-    if yarn_mib(tight) < layout.worker_mib:
+    if yarn_mib(tight) < layout.worker_mib and layout.slots == 1:
         yield (
             f"a worker of {format_size(workers.memory)} does not fit on {tight.name}: of its {_gib(tight.memory)} YARN "
             f"gets {_gib(yarn_mib(tight) * MIB)}; {machine.name} is taken"

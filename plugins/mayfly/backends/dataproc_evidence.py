@@ -1,0 +1,61 @@
+"""What a cluster on Dataproc left in the bucket: output of init actions and drivers, and what its nodes wrote down.
+
+All of it is a help and none of it a must: what cannot be read is left out, and nothing here raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mayfly.contract import FrozenTarget
+from mayfly.credentials import google_access, target_store
+from mayfly.errors import MayflyError
+from mayfly.gcp.failures import OUTPUT_LINES, InitOutput
+from mayfly.gcs import emulator
+from mayfly.nodes import NodeReport
+from mayfly.rundir import RunDir
+from mayfly.stores import Store, open_store
+
+_NODES_READ = 3
+"""Of how many nodes that failed the output is read: the others fail in the same way."""
+_OUTPUT_BYTES = 64 << 10
+
+
+def init_tails(target: FrozenTarget, outputs: Sequence[InitOutput]) -> list[tuple[InitOutput, tuple[str, ...]]]:
+    """Each with its last lines."""
+    return [(output, _tail(target, output.uri, lines=OUTPUT_LINES)) for output in outputs[:_NODES_READ]]
+
+
+def driver_output(target: FrozenTarget, uri: str, *, lines: int = 20) -> tuple[str, ...]:
+    """The last lines of a job's output; `uri` is the prefix of its numbered objects."""
+    if not uri:
+        return ()
+    folder, _, start = uri.rpartition("/")
+    try:
+        names = sorted(_bucket(target, folder).list(start))
+    except MayflyError:
+        return ()
+    return _tail(target, f"{folder}/{names[-1]}", lines=lines) if names else ()
+
+
+def node_reports(target: FrozenTarget, cluster: str) -> list[NodeReport]:
+    """What the set-up of each node of this cluster said, by name."""
+    try:
+        rundir = RunDir(target_store(target), cluster)
+        return [rundir.node_report(node) for node in rundir.nodes()]
+    except MayflyError:
+        return []
+
+
+def _tail(target: FrozenTarget, uri: str, *, lines: int) -> tuple[str, ...]:
+    folder, _, name = uri.rpartition("/")
+    try:
+        data = _bucket(target, folder).get(name)
+    except MayflyError:
+        return ()
+    text = (data or b"")[-_OUTPUT_BYTES:].decode(errors="replace")
+    return tuple(line for line in text.splitlines() if line.strip())[-lines:]
+
+
+def _bucket(target: FrozenTarget, url: str) -> Store:
+    return open_store(url) if emulator() else open_store(url, access=google_access(target))
