@@ -282,12 +282,16 @@ class Cluster:
             machine = self.machines.pop(name, None)
         if machine is None:
             return
+        self._close(machine)
+        self._metadata.remove(machine.node.address)
+
+    def _close(self, machine: Machine) -> None:
+        daemons = self.services.forget(machine.spec.name) if self.services is not None else []
         machine.node.kill()
         for relay in machine.relays:
             relay.close()
-        self._metadata.remove(machine.node.address)
-        if self.services is not None:
-            self.services.forget(name)
+        for daemon in daemons:
+            daemon.wait(30)
 
     def preempt(self, name: str) -> None:
         machine = self.machines[name]
@@ -314,9 +318,5 @@ class Cluster:
             timer.cancel()
         self._farm.end()
         for machine in machines:
-            machine.node.kill()
-            for relay in machine.relays:
-                relay.close()
-            if self.services is not None:
-                self.services.forget(machine.node.name)
+            self._close(machine)
         self._metadata.close()

@@ -57,12 +57,14 @@ class Services:
             if daemon == "namenode" and not (hadoop.jars.cache_dir(self.layout.version) / "formatted.tar").exists():
                 node.run(*argv, "-format", "-nonInteractive", env=env, user=user, seconds=120)
             log = self._folder / f"{node.name}-{daemon}.log"
-            self._running[node.name, daemon] = node.start(argv, output=log, env=env, user=user)
+            process = node.start(argv, output=log, env=env, user=user)
+            with self._lock:
+                self._running[node.name, daemon] = process
 
-    def forget(self, name: str) -> None:
-        """A node is gone: its daemons' ends are no failure."""
-        for key in [key for key in self._running if key[0] == name]:
-            self._running.pop(key).wait(30)
+    def forget(self, name: str) -> list[subprocess.Popen[bytes]]:
+        """A node is about to go: the ends of its daemons, which are returned, are no failure."""
+        with self._lock:
+            return [self._running.pop(key) for key in list(self._running) if key[0] == name]
 
     def await_master(self, cancelled: threading.Event, seconds: float) -> None:
         """Until HDFS has its folders and the ResourceManager answers."""
