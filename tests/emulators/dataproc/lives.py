@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import io
 import tarfile
 import threading
@@ -138,7 +139,10 @@ def _later(world: World, entry: ClusterEntry, rule: Rule) -> None:
     if rule["do"] == "error":
         die(world, entry, reason(entry, rule).message)
     else:
-        node_fault(world, entry, f"{entry.name}-{rule.get('node', 'w-0')}", rule["do"])
+        with world.lock:
+            names = [node.name for node in shapes.nodes_of(entry.pb)]
+        for name in fnmatch.filter(names, f"{entry.name}-{rule.get('node', 'w-0')}")[:1]:
+            node_fault(world, entry, name, rule["do"])
 
 
 def die(world: World, entry: ClusterEntry, detail: str) -> None:
@@ -155,8 +159,11 @@ def node_fault(world: World, entry: ClusterEntry, node: str, kind: FaultKind) ->
         nodes = {found.name: found for found in shapes.nodes_of(entry.pb)}
     role = nodes[node].role
     world.machines.fault(entry.spec, node, kind)
-    if kind in ("lose", "cut") and role == "master":
-        world.set_state(entry, State.RUNNING, "", sdk.ClusterStatus.Substate.UNHEALTHY)
+    if kind in ("cut", "heal") and role == "master":
+        with world.lock:
+            if entry.state == State.RUNNING:
+                substate = sdk.ClusterStatus.Substate["UNHEALTHY" if kind == "cut" else "UNSPECIFIED"]
+                world.set_state(entry, State.RUNNING, substate=substate)
     if kind in ("lose", "preempt"):
         if kind == "preempt":
             entry.cancelled.wait(world.settings.preempt_notice)

@@ -105,6 +105,10 @@ class Cluster:
     def master(self) -> Machine:
         return next(machine for machine in self.machines.values() if machine.spec.role == "master")
 
+    def states(self) -> dict[str, str]:
+        """Of its nodes in YARN, by name."""
+        return self.services.states() if self.services is not None else {}
+
     # ------------------------------------------------------------ boot
 
     def start(self, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:

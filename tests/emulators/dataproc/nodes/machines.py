@@ -43,13 +43,13 @@ class NodeMachines:
 
     def add(self, cluster: MachineCluster, nodes: Sequence[MachineNode]) -> None:
         if nodes:
-            self._find(cluster).add(nodes)
+            self.cluster(cluster).add(nodes)
 
     def remove(self, cluster: MachineCluster, names: Sequence[str], graceful_seconds: float) -> None:
-        self._find(cluster).remove(names, graceful_seconds)
+        self.cluster(cluster).remove(names, graceful_seconds)
 
     def run(self, cluster: MachineCluster, job: MachineJob, output: Path, cancelled: threading.Event) -> int:
-        return jobs.run(self._find(cluster), job, output, cancelled)
+        return jobs.run(self.cluster(cluster), job, output, cancelled)
 
     def stop(self, cluster: MachineCluster) -> None:
         with self._lock:
@@ -59,7 +59,7 @@ class NodeMachines:
             shutil.rmtree(found.folder, ignore_errors=True)
 
     def fault(self, cluster: MachineCluster, node: str, kind: FaultKind) -> None:
-        found = self._find(cluster)
+        found = self.cluster(cluster)
         if node not in found.machines:
             raise KeyError(node)
         if kind == "preempt":
@@ -80,7 +80,14 @@ class NodeMachines:
             found.end()
             shutil.rmtree(found.folder, ignore_errors=True)
 
-    def _find(self, cluster: MachineCluster) -> Cluster:
+    def booted(self, cluster: MachineCluster) -> set[str]:
+        """Names of the nodes that are there; none of a cluster that is gone."""
+        with self._lock:
+            found = self._clusters.get(cluster.uuid)
+        return set(found.machines) if found is not None else set()
+
+    def cluster(self, cluster: MachineCluster) -> Cluster:
+        """OSError where it is gone."""
         with self._lock:
             found = self._clusters.get(cluster.uuid)
         if found is None:
