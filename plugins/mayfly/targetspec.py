@@ -94,6 +94,9 @@ class TargetFile(Model):
         default=".mayfly/staging",
         description="Folder of all run directories: a path counted from the project, or a URL",
     )
+    data: Annotated[str, AfterValidator(_staging)] | None = Field(
+        default=None, description="Where relative inputs and outputs of jobs are; by default the project's folder"
+    )
     prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         default=DEFAULT_PREFIX, description="Beginning of all cluster names"
     )
@@ -168,6 +171,7 @@ class TargetSpec(TargetFile):
             backend=self.backend,
             launcher=self.launcher,
             staging=staging,
+            data="" if self.data is None else self.data if "://" in self.data else str((home / self.data).absolute()),
             prefix=self.prefix,
             connection=self.connection,
             python=python,

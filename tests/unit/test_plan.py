@@ -26,6 +26,7 @@ from mayfly.contract import (
 )
 from mayfly.errors import PlanError
 from mayfly.names import cluster_name, fold, label, max_job_length
+from mayfly.nodes import GcpPlan
 from mayfly.plan import SMALLEST_WORKER, describe, fit, longest_life, make_plan
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 
@@ -192,6 +193,19 @@ def test_expiry_comes_after_every_deadline() -> None:
 def test_relative_places_are_below_the_home_and_others_stay() -> None:
     made = plan(job=job(inputs={"a": "data/a", "b": "gs://bucket/b", "c": "/shared/c"}))
     assert made.inputs == {"a": "/home/mayfly/data/a", "b": "gs://bucket/b", "c": "/shared/c"}
+
+
+def test_relative_places_are_where_the_target_has_its_data() -> None:
+    target = replace(TARGET, data="gs://lake/demo")
+    made = plan(job=job(inputs={"a": "data/a", "c": "/shared/c"}, outputs={"o": "results"}), target=target)
+    assert made.inputs == {"a": "gs://lake/demo/data/a", "c": "/shared/c"}
+    assert made.outputs == {"o": "gs://lake/demo/results"}
+
+
+def test_machines_elsewhere_have_no_folder_of_this_project() -> None:
+    target = replace(TARGET, gcp=GcpPlan(project="p", region="r"))
+    with pytest.raises(PlanError, match=r"a: 'data/a' is a relative path.*target 'local'.*`data: gs://"):
+        plan(job=job(inputs={"a": "data/a"}), target=target)
 
 
 def test_the_plan_in_words_names_what_a_person_asks_first() -> None:
