@@ -210,10 +210,11 @@ class Node:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         except ProcessLookupError:
             pass
-        self._starter.wait(30)
         self.close()
 
     def close(self) -> None:
+        """Forget a node whose farm has ended; idempotent."""
+        self._starter.wait(30)
         if self._starter.stdin and not self._starter.stdin.closed:
             _close(self._starter)
             os.close(self._pidfd)
