@@ -23,12 +23,14 @@ from mayfly.errors import NotOurs, Refused
 from mayfly.gcp.sizing import plan_nodes
 from mayfly.names import MANAGED_BY, cluster_name, run_key
 from mayfly.nodefiles import upload_node_files
+from mayfly.rundir import RunDir
 from mayfly.states import ClusterState, JobState
 from mayfly.stores import open_store
 
 STAND_IN = """
-import os, subprocess, sys, time, pathlib
-rundir, job, attempt = sys.argv[1:]
+import os, signal, subprocess, sys, time, pathlib
+rundir, job, attempt = arguments
+signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 folder = pathlib.Path(rundir.removeprefix("file://")) / "jobs" / job / attempt
 folder.mkdir(parents=True, exist_ok=True)
 with open(folder / "started", "a") as f:
@@ -37,6 +39,7 @@ exec(os.environ.get("STAND_IN", ""))
 time.sleep(600)
 """
 ROOT = Path(__file__).resolve().parents[2]
+MAIN = "import sys\nfrom mayfly.driver.supervisor import main\nmain(sys.argv[1:])\n"
 WORKERS = WorkersPlan(minimum=1, maximum=1, cores=1, memory=10**9)
 LIMITS = Limits(start=10.0, job=60.0, stall=0.0)
 
@@ -215,7 +218,11 @@ def upload_stand_in(target: FrozenTarget) -> str:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("lib/mayfly/__init__.py", "")
         archive.writestr("lib/mayfly/driver/__init__.py", "")
-        archive.writestr("lib/mayfly/driver/__main__.py", STAND_IN)
+        archive.writestr("lib/mayfly/driver/__main__.py", MAIN)
+        archive.writestr(
+            "lib/mayfly/driver/supervisor.py",
+            f"def main(arguments):\n    exec({STAND_IN!r}, {{'arguments': arguments}})\n",
+        )
         archive.writestr("job/job.py", "")
     open_store(target.staging).create("code/stand-in.zip", buffer.getvalue())
     return "code/stand-in.zip"
@@ -236,6 +243,7 @@ def make_order(target: FrozenTarget, plan: Plan, *, job: str = "run_job", attemp
         expires_at=plan.expires_at,
         at=Timestamp(time.time()),
     )
+    RunDir(open_store(target.staging), plan.name).attempt(job, attempt).create("job.json", order)
     return order, f"{target.staging}/runs/{plan.name}"
 
 
