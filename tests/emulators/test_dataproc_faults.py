@@ -113,7 +113,7 @@ def test_stuck_in_creating(google: Google, emulator: Emulator) -> None:
 
 REASONS = {
     "quota": (exceptions.InvalidArgument, "Insufficient 'CPUS' quota"),
-    "stockout": (exceptions.FailedPrecondition, "ZONE_RESOURCE_POOL_EXHAUSTED.*europe-west1-a"),
+    "stockout": (exceptions.FailedPrecondition, "europe-west1-a' does not have enough resources available"),
     "permission": (exceptions.PermissionDenied, "Required 'compute.instances.create' permission"),
     "subnet": (exceptions.InvalidArgument, "subnetworks/default' was not found"),
     "agent": (exceptions.InternalServerError, "Only 0 out of 2 minimum required node managers"),

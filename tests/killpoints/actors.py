@@ -41,7 +41,7 @@ try:
     os.close(os.open(folder / "started.json", os.O_CREAT | os.O_EXCL))
 except FileExistsError:
     sys.exit(17)
-with open(run.parent.parent / "ran.txt", "a") as f:
+with open(run.parents[2] / "ran.txt", "a") as f:
     f.write(f"{run.name} {job} {attempt}\\n")
 outcome = "success"
 for _ in range(3):

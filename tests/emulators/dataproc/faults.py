@@ -5,6 +5,7 @@
            deleted), `job` (a job is about to run)
 `do`       what happens; the table is in README.md
 `cluster`  name pattern such as `mf-*`; default: every cluster (and calls that name none)
+`project`  likewise, of the project
 `nth`      only the n-th matching event, counted from 1 for this rule; 0 (default) = every one
 `times`    how often at most; 0 (default) = without end
 `when`     `before` (default) or `after` a verb takes effect
@@ -77,7 +78,7 @@ class Faults:
         with self._lock:
             return {rule["id"]: self._fired.get(rule["id"], 0) for rule in self._rules}
 
-    def due(self, on: str, cluster: str, when: str = "before") -> list[Rule]:
+    def due(self, on: str, cluster: str, project: str, when: str = "before") -> list[Rule]:
         """The rules that fire for this event; each is counted once."""
         found = []
         with self._lock:
@@ -85,7 +86,10 @@ class Faults:
                 key = rule["id"]
                 if rule["on"] != on and not (rule["on"] == "*" and on not in BEHIND):
                     continue
-                if rule.get("when", "before") != when or not fnmatch.fnmatchcase(cluster, rule.get("cluster", "*")):
+                here = {"cluster": cluster, "project": project}
+                if rule.get("when", "before") != when or not all(
+                    fnmatch.fnmatchcase(here[name], rule.get(name, "*")) for name in ("cluster", "project")
+                ):
                     continue
                 self._seen[key] = self._seen.get(key, 0) + 1
                 nth, times = rule.get("nth", 0), rule.get("times", 0)
@@ -98,7 +102,7 @@ class Faults:
     def strike(self, verb: str, cluster: str, when: str, **names: str) -> float:
         """Raises what a call meets; returns for how many seconds it is delayed."""
         delay = 0.0
-        for rule in self.due(verb, cluster, when):
+        for rule in self.due(verb, cluster, names["project"], when):
             do = rule["do"]
             if do == "delay":
                 delay += float(rule["seconds"])

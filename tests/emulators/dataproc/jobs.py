@@ -156,7 +156,7 @@ class Jobs:
 
 
 def _live(world: World, entry: JobEntry) -> None:
-    rules = world.faults.due("job", entry.cluster.name)
+    rules = world.faults.due("job", entry.cluster.name, entry.key[0])
     output = world.folder / "output" / entry.pb.job_uuid
     output.parent.mkdir(parents=True, exist_ok=True)
     output.touch()

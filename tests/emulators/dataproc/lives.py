@@ -25,7 +25,10 @@ REASONS = {
     "quota": ("INVALID_ARGUMENT", "Insufficient 'CPUS' quota. Requested 12.0, available 4.0."),
     "stockout": (
         "FAILED_PRECONDITION",
-        "ZONE_RESOURCE_POOL_EXHAUSTED: The zone '{zone}' does not have enough resources to fulfill the request.",
+        (
+            "The zone 'projects/{project}/zones/{zone}' does not have enough resources available to fulfill the"
+            " request. '(resource type:compute)'."
+        ),
     ),
     "permission": (
         "PERMISSION_DENIED",
@@ -69,7 +72,7 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
     try:
         _wait(entry, world.settings.operation_start)
         world.begin(operation)
-        rules = world.faults.due("boot", entry.name)
+        rules = world.faults.due("boot", entry.name, entry.key[0])
         for rule in rules:
             if rule["do"] == "delay":
                 _wait(entry, float(rule["seconds"]))
@@ -101,7 +104,7 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
         world.set_state(entry, State.ERROR if error else State.RUNNING, error.message if error else "")
         world.end(operation, error=error, response=entry.pb)
     if not error:
-        for rule in world.faults.due("running", entry.name):
+        for rule in world.faults.due("running", entry.name, entry.key[0]):
             threading.Thread(target=_later, args=(world, entry, rule), daemon=True).start()
 
 
@@ -276,7 +279,7 @@ def begin_delete(world: World, entry: ClusterEntry, how: str) -> Operation:
 
 def _delete(world: World, entry: ClusterEntry, operation: Operation) -> None:
     world.begin(operation)
-    for rule in world.faults.due("shutdown", entry.name):
+    for rule in world.faults.due("shutdown", entry.name, entry.key[0]):
         if rule["do"] == "delay":
             world.closing.wait(float(rule["seconds"]))
         elif rule["do"] == "stuck":

@@ -35,7 +35,7 @@ class Service:
         names = {
             "permission": self._permission(verb),
             "resource": self._resource(request, cluster),
-            "project": getattr(request, "project_id", "") or "unknown",
+            "project": getattr(request, "project_id", "") or self._project(request),
         }
         strike = self.world.faults.strike
         began = time.time()
@@ -85,6 +85,13 @@ class Service:
             if found:
                 return f"dataproc.{resource}.{'create' if action == 'Submit' else action.lower()}"
         return "dataproc.unknown"
+
+    @staticmethod
+    def _project(request: Any) -> str:
+        """Of requests that name things by their whole path."""
+        policy = getattr(getattr(request, "policy", None), "name", "")
+        path = f"{getattr(request, 'parent', '') or getattr(request, 'name', '') or policy}//".split("/")
+        return path[1] if path[0] == "projects" else ""
 
     @staticmethod
     def _resource(request: Any, cluster: str) -> str:
