@@ -35,7 +35,7 @@ SLACK_SECONDS = 600.0
 """Added to the sum of all limits, so that expiry never comes before the deadlines it backs up."""
 LONGEST_CLOUD_LIFE = 14 * 86400.0
 """Seconds after which Dataproc deletes any cluster."""
-SECONDARY = "-sw-"
+SECONDARY = r"-sw-[a-z0-9]{4}(\.|$)"
 """In the names of nodes that may be taken away, as Dataproc makes them."""
 _NOT_INTENTION = ("name", "generation", "owner", "created_at", "expires_at", "labels", "hash", "schema")
 

@@ -40,6 +40,8 @@ WAY_BACK_SECONDS = 30.0
 """From the application master's start to its first word to us."""
 LEASE_MORE = 15.0
 """The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
+MOVES = 3
+"""How often the application is submitted anew because its master came up where it must not stay."""
 DEAD_STARTS = 3
 """Containers in a row that die for the same worker, before any worker of the job was ever ready: nothing will come of
 it. Not those of all workers together: one bad node could take three at once."""
@@ -71,7 +73,7 @@ class YarnLife:
         self._moving = asyncio.Lock()
         self._words: dict[str, str] = {}
         self._ready_once = False
-        self.started = self._failed = False
+        self.started = self._failed = self._died_once = False
         self.cluster: YarnCluster | None = None
         self.voices: WorkerVoices | None = None
         self._watch = YarnWatch(self, launch=launch, manager=manager)
@@ -211,10 +213,11 @@ class YarnLife:
             self._application = None
             self.cluster.forget_containers()
             reason = await self._why_ended(application.id)
-            if len(self.applications) > 1:
+            if self._died_once:
                 text = f"the application master died a second time ({application.id}: {reason})"
                 self._fail(LaunchError(FailureClass.WORKER_LOST, text))
                 return
+            self._died_once = True
             self._launch.tell("say", text=f"{application.id} has ended ({reason}); submitting it once more")
             try:
                 await self._submit()
@@ -230,6 +233,30 @@ class YarnLife:
     # ------------------------------------------------------------ submitting
 
     async def _submit(self) -> None:
+        """Until its master is where it may stay; when that does not come about, it stays where it is."""
+        for moves in range(MOVES, -1, -1):
+            application = await self._submit_once()
+            host = await self._bad_place(application.id) if self._plan.master_not_on else ""
+            if not host or not moves:
+                break
+            self._launch.tell("say", text=f"the application master is on {host}, which may vanish: submitting anew")
+            application.close()
+            with contextlib.suppress(MayflyError):
+                await asyncio.to_thread(self._manager.kill, application.id)
+                await asyncio.to_thread(self._ended_soon, application.id)
+        if host:
+            text = f"the application master stays on {host}, which may vanish: {MOVES} more tries found no other place"
+            self._launch.tell("say", text=f"{text}. Should it vanish, all workers start anew, once")
+        self._application = application
+
+    async def _bad_place(self, app_id: str) -> str:
+        """The host of its master, where that must not stay."""
+        with contextlib.suppress(MayflyError):
+            host = (await asyncio.to_thread(self._manager.application, app_id)).am_host
+            return host if re.search(self._plan.master_not_on, host) else ""
+        return ""
+
+    async def _submit_once(self) -> Application:
         assert self._request is not None
         self._watchdog.forget()
         number = len(self.applications) + 1
@@ -248,7 +275,7 @@ class YarnLife:
             with contextlib.suppress(MayflyError):
                 await asyncio.to_thread(self._manager.kill, application.id)
             raise
-        self._application = application
+        return application
 
     async def _submitted(self, spec: Any) -> Application:
         """The environment is taken to be where it belongs; when it is not, it is brought, and all is said again."""
