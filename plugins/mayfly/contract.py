@@ -253,6 +253,8 @@ class CreateProgress:
 
     shown: str = ""
     nodes: tuple[str, ...] = ()
+    gateway: str = ""
+    """An address of the cluster's own web pages."""
     schema: int = SCHEMA
 
 

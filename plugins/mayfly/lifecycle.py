@@ -148,8 +148,9 @@ class Run:
         before = self.dir.progress()
         new = [node for node in self.dir.nodes() if node not in before.nodes]
         lines = tuple(self.dir.node_report(node).line for node in new)
-        if new or now != before.shown:
-            self.dir.put("progress.json", CreateProgress(shown=now, nodes=(*before.nodes, *new)))
+        gateway = view.gateway or before.gateway
+        if new or now != before.shown or gateway != before.gateway:
+            self.dir.put("progress.json", CreateProgress(shown=now, nodes=(*before.nodes, *new), gateway=gateway))
         return lines, now if now != before.shown else ""
 
     def _explain(self, view: ClusterView, lines: tuple[str, ...]) -> NoReturn:

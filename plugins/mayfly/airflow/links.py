@@ -1,6 +1,7 @@
-"""Buttons of a task in the UI: the report, Dask's report, the files of the run directory.
+"""Buttons of a task in the UI: the report, Dask's report, the files of the run directory; and pages of the cloud.
 
-The addresses are relative to the UI and lead to the pages of `mayfly.airflow.pages`, which check who may read them.
+The addresses of the former are relative to the UI and lead to the pages of `mayfly.airflow.pages`, which check who may
+read them. The latter are the cloud's own, which does so itself.
 """
 
 from __future__ import annotations
@@ -46,6 +47,25 @@ class _PageLink(BaseOperatorLink):
             map_index=ti_key.map_index if members.mapped else -1,
             run_id=ti_key.run_id,
         )
+
+
+class _ForeignLink(BaseOperatorLink):
+    """A page outside Airflow, which the operator has noted while it ran; without one there is no button."""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        return str(getattr(operator, "pages", {}).get(self.name, ""))
+
+
+class ConsoleLink(_ForeignLink):
+    name = "Cloud console"
+
+
+class CloudJobLink(_ForeignLink):
+    name = "Dataproc job"
+
+
+class DashboardLink(_ForeignLink):
+    name = "Dask dashboard"
 
 
 class ReportLink(_PageLink):

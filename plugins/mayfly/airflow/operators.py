@@ -18,7 +18,7 @@ from airflow.sdk import BaseOperator
 from mayfly import rendering
 from mayfly.airflow import members as names
 from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
-from mayfly.airflow.links import DaskReportLink, FilesLink, ReportLink
+from mayfly.airflow.links import CloudJobLink, ConsoleLink, DashboardLink, DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.members import Members
 from mayfly.airflow.notify import tell_verdict, telling_failure
 from mayfly.airflow.waiting import fail, is_inline, shortest_pause, wait
@@ -145,7 +145,20 @@ class ClusterOperator(BaseOperator):
         def timing() -> Timing | None:
             return opened[0].plan.target.timing if opened else None
 
-        return wait(context, step, timing=timing, patience=patience, waited=waited, defer=lambda: defer(opened[0]))
+        try:
+            return wait(context, step, timing=timing, patience=patience, waited=waited, defer=lambda: defer(opened[0]))
+        finally:
+            if opened:
+                self._note_pages(opened[0])
+
+    def _note_pages(self, run: Run) -> None:
+        """For the buttons that lead out of Airflow, which asks for their addresses when a poke's process has done."""
+        from mayfly.webpages import pages_of
+
+        try:
+            self.pages = pages_of(run, getattr(self, "name", None))
+        except MayflyError as error:
+            log.debug("no links: %s", error)
 
     def by(self, context: Mapping[str, Any]) -> str:
         """Who writes, for the files of the run directory. Without the process id: each poke is another process."""
@@ -186,6 +199,8 @@ class PlanOperator(ClusterOperator):
 class CreateClusterOperator(ClusterOperator):
     """Make the cluster and wait until it can be used, unless nobody would delete it or use it."""
 
+    operator_extra_links = (ConsoleLink(),)
+
     def execute(self, context: Mapping[str, Any]) -> None:
         why_not = self.members.why_not_create(self.members.states(context))
         if why_not:
@@ -205,7 +220,9 @@ class RunJobOperator(ClusterOperator):
 
     template_fields: Sequence[str] = ("target", "args")
     template_fields_renderers: ClassVar[dict[str, str]] = {"args": "json"}
-    operator_extra_links = (ReportLink(), DaskReportLink(), FilesLink())
+    operator_extra_links = (
+        ReportLink(), DaskReportLink(), FilesLink(), ConsoleLink(), CloudJobLink(), DashboardLink()
+    )  # fmt: skip
 
     def __init__(
         self, *, name: str, script: str, args: Any, attempts: int, timeout: float | None = None, **kwargs: Any

@@ -30,6 +30,8 @@ class ClusterView:
     detail: str = ""
     missing: int = 0
     """Machines that should be there from the start and are not."""
+    gateway: str = ""
+    """An address of the cluster's own web pages, where there is one; their paths are the backend's business."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -246,4 +246,5 @@ def view(found: Cluster) -> ClusterView:
         created_at=min(begun, default=None),
         detail=", ".join(words),
         missing=missing,
+        gateway=next(iter(found.config.endpoint_config.http_ports.values()), ""),
     )
