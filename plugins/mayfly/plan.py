@@ -241,7 +241,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
         *([f"profile   {plan.profile}"] if plan.profile else []),
         f"workers   {plan.workers}",
         *(f"          {note}" for note in plan.notes),
-        *(f"machines  {line}" for line in _machine_words(plan.nodes)),
+        *(f"machines  {line}" for line in machine_words(plan.nodes)),
         *([f"yarn      {_yarn_words(plan.yarn)}"] if plan.yarn else []),
         f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, stall {stall}",
         f"expires   {iso(plan.expires_at)}, whatever happens",
@@ -252,7 +252,8 @@ def describe(plan: Plan) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def _machine_words(nodes: NodesPlan | None) -> list[str]:
+def machine_words(nodes: NodesPlan | None) -> list[str]:
+    """One line for each kind of machine that is made for the run."""
     groups = [("master", nodes.master), ("worker", nodes.primary), ("secondary", nodes.secondary)] if nodes else []
     return [_group_words(what, group) for what, group in groups if group is not None]
 

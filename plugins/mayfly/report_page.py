@@ -16,6 +16,7 @@ from mayfly import charts
 from mayfly.charts import Series
 from mayfly.contract import Environment as Packed
 from mayfly.contract import Failure, Phase, Plan, Receipt, Record, YarnPlan
+from mayfly.plan import machine_words
 from mayfly.report import deletion, failures, in_order, span, task_names, totals, yarn_account
 from mayfly.units import format_duration, format_size
 
@@ -164,6 +165,7 @@ def _planned(plan: Plan) -> tuple[Row, ...]:
         ("profile", plan.profile),
         ("workers", str(plan.workers)),
         ("asked", str(plan.asked) if plan.asked != plan.workers else ""),
+        *(("machines", words) for words in machine_words(plan.nodes)),
         ("queue", _queue(plan.yarn) if plan.yarn else ""),
         ("environment", _environment(plan.environment) if plan.environment else ""),
         ("script memory", format_size(plan.script_memory) if plan.script_memory else ""),

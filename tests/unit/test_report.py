@@ -31,6 +31,7 @@ from mayfly.contract import (
     YarnNodeAccount,
     YarnPlan,
 )
+from mayfly.nodes import NodeGroup, NodesPlan
 from mayfly.report import render_report, render_text, totals, verdict
 
 GB = 10**9
@@ -309,6 +310,14 @@ def test_the_page_of_a_run_on_yarn() -> None:
     ):
         assert words in found
     assert "YARN" not in Tree(page()).text
+
+
+def test_the_page_of_a_run_on_machines_of_its_own() -> None:
+    master = NodeGroup(machine="n2-standard-4", count=1, maximum=1, cores=4, memory=16 << 30)
+    workers = replace(master, machine="n2-highmem-8", count=2, maximum=6, yarn_mib=51200, yarn_cores=8, pricing="spot")
+    text = page(plan=plan(nodes=NodesPlan(master=master, secondary=workers)))
+    assert "master: 1 x n2-standard-4 (4 cores, 16 GiB)" in text
+    assert "2 to 6 x n2-highmem-8" in text and "spot" in text
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_no_script() -> None:
