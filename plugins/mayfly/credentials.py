@@ -68,8 +68,15 @@ class Access:
                 ) from error
 
 
+def lacks_emulator(target: FrozenTarget) -> bool:
+    """Whether the target is meant for an emulator, and this process knows of none: its project may be somebody's."""
+    names = ("DATAPROC_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
+    return target.gcp is not None and target.gcp.emulator and not all(map(os.environ.get, names))
+
+
 def google_access(target: FrozenTarget) -> Access:
     """Who acts on Google for this target. CredentialsUnavailable when there is nobody."""
+    _require_emulator(target)
     chain = target.gcp.impersonate if target.gcp else ()
     connection = target.connection if _connections else None
     key = (connection, chain, os.getpid())
@@ -87,10 +94,19 @@ def google_credentials(target: FrozenTarget) -> Any:
 
 
 def target_store(target: FrozenTarget) -> Store:
-    """The staging store of a target, as whoever acts for that target sees it."""
+    """The staging store of a target, as whoever acts for that target sees it. CredentialsUnavailable."""
+    _require_emulator(target)
     if target.staging.startswith(("gs://", "gcs://")) and not emulator():
         return open_store(target.staging, access=google_access(target))
     return open_store(target.staging)
+
+
+def _require_emulator(target: FrozenTarget) -> None:
+    if lacks_emulator(target):
+        raise CredentialsUnavailable(
+            f"target {target.name!r} is for an emulator (`gcp: emulator: true`), and DATAPROC_EMULATOR_HOST and "
+            "STORAGE_EMULATOR_HOST are not both set: `make cloud-up` starts one, then `. .cloud/env.sh`"
+        )
 
 
 def ambient_access() -> Access:

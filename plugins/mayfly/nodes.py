@@ -58,6 +58,8 @@ class GcpPlan:
     shares: tuple[NfsShare, ...] = ()
     endpoint: str = ""
     """host:port in Google's place; the environment variable DATAPROC_EMULATOR_HOST overrides it."""
+    emulator: bool = False
+    """Nothing of this target is ever asked of Google itself."""
     call_deadline: float = 60.0
     settle: float = 300.0
     """Seconds for which absence must hold where a create call may still be under way, beyond its own deadline: as long

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from mayfly.backends.base import open_backend
 from mayfly.contract import FrozenTarget, Receipt, to_json
+from mayfly.credentials import lacks_emulator
 from mayfly.errors import BackendUnavailable, DeadlinePassed, InputError, MayflyError, StoreUnavailable
 from mayfly.generation import State
 from mayfly.inventory import Leak, Listed, end_leak, find_run, leaks, list_runs
@@ -192,6 +193,8 @@ def _targets(project: Project, name: str | None) -> Iterator[FrozenTarget]:
     seen = set()
     for each in [name] if name else project.targets():
         target = project.frozen_target(each)
+        if not name and lacks_emulator(target):  # nothing can be there
+            continue
         if name or (target.backend, target.staging) not in seen:  # two targets may share one place; list it once
             seen.add((target.backend, target.staging))
             yield target

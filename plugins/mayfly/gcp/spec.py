@@ -143,6 +143,7 @@ class TargetGcp(Model):
         default=(), max_length=16, description="Directories that every node sees below /shared"
     )
     endpoint: Endpoint | None = Field(default=None, description="host:port in the place of Google's")
+    emulator: bool = Field(default=False, description="Only for emulators: without one, Google is not asked either")
     call_deadline: Annotated[Duration, _between(1, 600)] = Field(
         default=60.0, description="How long one call is tried before it counts as no answer"
     )
@@ -200,6 +201,7 @@ class TargetGcp(Model):
                 for share in self.shares
             ),
             endpoint=self.endpoint or "",
+            emulator=self.emulator,
             call_deadline=self.call_deadline,
             settle=self.settle,
         )
