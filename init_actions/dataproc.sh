@@ -169,6 +169,11 @@ install_environment "$environment" "$sha256"
 mount_shares "$shares"
 mapfile -t folders < <({ compgen -G '/mnt/[0-9]*' || true; } | sort -V; yarn_local_dirs)
 prepare_spill "${folders[@]}"
+vanishes=$(metadata instance/scheduling/preemptible)
+if [[ $vanishes == TRUE ]]; then
+    notice=google
+    say "this node may be taken away: its workers leave when Google says so"
+fi
 if [[ $role == Master ]]; then
     gateway 8787 || say "the component gateway will not show Dask's dashboard"
 fi

@@ -19,6 +19,7 @@ role=unknown
 evidence=""          # path below staging; empty = we do not know our store yet
 mounted=()
 spill=""
+notice=""            # which cloud says beforehand that it takes this node away ("google"); empty = the node stays
 
 # ---------------------------------------------------------------- saying things
 
@@ -103,7 +104,8 @@ ready() {
     {
         printf '{"node": %s, "role": %s, ' "$(json_string "$node")" "$(json_string "$role")"
         printf '"environment": %s, ' "$(json_string "$(cat "$root/env.sha256" 2>/dev/null || true)")"
-        printf '"spill": %s, "seconds": %s, "shares": ' "$(json_string "$spill")" "$(seconds)"
+        printf '"spill": %s, "notice": %s, ' "$(json_string "$spill")" "$(json_string "$notice")"
+        printf '"seconds": %s, "shares": ' "$(seconds)"
         printf '%s\n' "${mounted[@]}" | sed '/^$/d' | json_lines
         printf '}\n'
     } >"$root/ready.json.new"

@@ -78,7 +78,7 @@ class Bench:
         node.put({"/init.sh": Entry(content=script, mode=0o755), "/etc/hosts": Entry(content=hosts)})
         return node
 
-    def describe(self, node: Node, **attributes: str) -> None:
+    def describe(self, node: Node, *, preemptible: bool = False, **attributes: str) -> None:
         """What the metadata server says of the node from now on."""
         given = {"mayfly-staging": f"{self.bucket}/stage", "mayfly-cluster": CLUSTER}
         self.metadata.add(
@@ -90,7 +90,7 @@ class Bench:
                 zone="z",
                 project="p",
                 machine_type="m",
-                preemptible=False,
+                preemptible=preemptible,
                 service_account="sa@p",
                 attributes=given | attributes,
             )
@@ -162,6 +162,7 @@ def test_a_node_becomes_ready_and_stays_so(bench: Bench) -> None:
         assert node.read("/shared/in put/hello") == "there"
         ready = json.loads(node.read("/opt/mayfly/ready.json"))
         assert (ready["spill"], ready["shares"]) == ("/mnt/1/mayfly", ["/shared/in put"])
+        assert ready["notice"] == "", "nobody takes it away"
         evidence = bench.evidence(node)
         assert (evidence["ok"], evidence["reason"], evidence["role"]) == (True, "", "Worker")
         assert evidence["node"] == node.name
@@ -185,13 +186,15 @@ def test_another_environment_takes_the_place_of_the_first(bench: Bench) -> None:
     assert sorted(node.run("ls", "/opt/mayfly/env").split()) == ["bin", "other"]
 
 
-def test_no_environment_and_a_local_disk_of_yarn(bench: Bench) -> None:
+def test_no_environment_and_a_local_disk_of_yarn_on_a_node_that_may_vanish(bench: Bench) -> None:
     node = bench.node()
+    bench.describe(node, preemptible=True)
     site = "<property>\n<name>yarn.nodemanager.local-dirs</name>\n<value>/hadoop/yarn/a,/b</value></property>"
     node.put({"/etc/hadoop/conf/yarn-site.xml": Entry(content=site), "/hadoop/yarn/a": Entry(content=None)})
     ran = bench.run(node)
     assert ran.code == 0, ran.output
-    assert json.loads(node.read("/opt/mayfly/ready.json"))["spill"] == "/hadoop/yarn/a/mayfly"
+    ready = json.loads(node.read("/opt/mayfly/ready.json"))
+    assert (ready["spill"], ready["notice"]) == ("/hadoop/yarn/a/mayfly", "google")
 
 
 @pytest.mark.parametrize(

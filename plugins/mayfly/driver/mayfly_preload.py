@@ -59,12 +59,15 @@ def dask_setup(server: Any) -> None:
         if type(server).__name__ == "Nanny":
             global _courier
             _courier = Courier(server)
+            _watch_notice(server)
         _keep_log(_SETTINGS.get("log"))
     elif output:
         _connect_output(server, output)
 
 
 async def dask_teardown(server: Any) -> None:
+    if _leaving is not None and _leaving.nanny is server:
+        _leaving.close()
     if _courier is not None and _courier.nanny is server:
         await _courier.close()
 
@@ -215,3 +218,77 @@ class Courier:
 
 
 _courier: Courier | None = None
+
+
+# ---------------------------------------------------------------- nodes that are taken away
+
+AGAIN_SECONDS = 3.0
+"""Between two requests to leave: results that have nowhere to go now may find a place later."""
+
+
+def _watch_notice(nanny: Any) -> None:
+    """Only where the node's set-up says that its cloud may take it away, and says so beforehand."""
+    global _leaving
+    try:
+        with open(os.environ.get("MAYFLY_READY_FILE") or "/opt/mayfly/ready.json", encoding="utf-8") as file:
+            cloud = json.load(file).get("notice")
+    except (OSError, ValueError, AttributeError):
+        return
+    if cloud == "google":
+        _leaving = Leaving(nanny)
+
+
+class Leaving:
+    """In the nanny: when the node is to be taken away (Google: 30 s later), asks the scheduler to retire the worker."""
+
+    def __init__(self, nanny: Any) -> None:
+        self.nanny = nanny
+        self._noticed = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def wait() -> None:
+            _await_preemption()
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._noticed.set)
+
+        threading.Thread(target=wait, name="mayfly-notice", daemon=True).start()
+        self._task = asyncio.ensure_future(self._leave())
+
+    def close(self) -> None:
+        self._task.cancel()
+
+    async def _leave(self) -> None:
+        await self._noticed.wait()
+        while True:
+            with contextlib.suppress(OSError, RuntimeError):  # no answer: asked again
+                await self.nanny.scheduler.mayfly_leaving(name=str(self.nanny.name), host=socket.gethostname())
+            await asyncio.sleep(AGAIN_SECONDS)
+
+
+def _await_preemption() -> None:
+    """Until the metadata server says TRUE; each question waits there for a change.
+    https://cloud.google.com/compute/docs/instances/create-use-preemptible#detecting_if_a_vm_was_preempted"""
+    import time
+    import urllib.request
+    from http.client import HTTPException
+
+    host = os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    known = ""
+    while True:
+        query = f"?wait_for_change=true&timeout_sec=60&last_etag={known}" if known else ""
+        asked = urllib.request.Request(
+            f"http://{host}/computeMetadata/v1/instance/preempted{query}", headers={"Metadata-Flavor": "Google"}
+        )
+        try:
+            with opener.open(asked, timeout=90) as answer:
+                known = answer.headers.get("ETag") or ""
+                if answer.read().strip() == b"TRUE":
+                    return
+        except (OSError, HTTPException):
+            known = ""
+        if not known:
+            time.sleep(5)
+
+
+_leaving: Leaving | None = None

@@ -11,9 +11,14 @@ import json
 import os
 import socket
 import sys
+import time
 
 CANNOT_START = 78
 """Exit code: this node's Python cannot run the worker."""
+GOES_AWAY = 79
+"""Exit code: this node is about to be taken away."""
+HOLD_SECONDS = 10.0
+"""For which such a node's place is held: YARN, which knows nothing, would give it out again and again."""
 
 
 def problem_of(settings):
@@ -53,6 +58,26 @@ def tell(settings, text):
         print(f"mayfly: the driver cannot be reached: {error}", file=sys.stderr)
 
 
+def goes_away(settings):
+    """Whether this node's cloud has said that it takes the node away; see `Leaving` of the preload."""
+    given = dict(os.environ)
+    given.update(settings["env"])
+    try:
+        with open(given.get("MAYFLY_READY_FILE") or "/opt/mayfly/ready.json", encoding="utf-8") as file:
+            if json.load(file).get("notice") != "google":
+                return False
+        host = given.get("GCE_METADATA_HOST") or "metadata.google.internal"
+        with socket.create_connection((host.partition(":")[0], int(host.partition(":")[2] or 80)), timeout=2) as line:
+            line.sendall(
+                b"GET /computeMetadata/v1/instance/preempted HTTP/1.0\r\nMetadata-Flavor: Google\r\n"
+                b"Host: " + host.encode() + b"\r\n\r\n"
+            )
+            said = line.makefile("rb").read(4096)
+    except (OSError, ValueError, AttributeError):
+        return False
+    return said.partition(b"\r\n\r\n")[2].strip() == b"TRUE"
+
+
 def variables_of(settings, folder, job):
     """The worker's environment: YARN's, the job's `env:`, ours."""
     variables = dict(os.environ)
@@ -76,7 +101,13 @@ def main():
         print("mayfly: " + problem, file=sys.stderr)
         tell(settings, problem)
         return CANNOT_START
-    os.umask(0o077)
+    if goes_away(settings):
+        print(f"mayfly: {socket.gethostname()} is about to be taken away (preempted)", file=sys.stderr)
+        time.sleep(HOLD_SECONDS)
+        return GOES_AWAY
+    # What lies here is ours alone, and so is what is spilled; what the job writes elsewhere is as the node has it.
+    usual = os.umask(0o077)
+    os.makedirs(os.path.join(folder, "scratch"), exist_ok=True)
     job = os.path.realpath("job")
     with open("worker.json", "w", encoding="utf-8") as file:
         json.dump(
@@ -96,6 +127,7 @@ def main():
         *["--tls-key", key, "--death-timeout", str(settings["patience"])],
         *settings["arguments"],
     ]
+    os.umask(usual)
     os.execve(sys.executable, command, variables_of(settings, folder, job))
 
 

@@ -16,7 +16,7 @@ LOG_BYTES = 1 << 20
 
 class WorkerVoices:
     """Adds handlers to a scheduler; `drain` holds a worker back that says more than the supervisor can hear. `exited`
-    gets a worker's name and how its process ended."""
+    gets a worker's name and how its process ended, `leaving` a worker's name and its host that is to be taken away."""
 
     def __init__(
         self,
@@ -26,12 +26,15 @@ class WorkerVoices:
         tell: Callable[..., None],
         drain: Callable[[], Awaitable[None]],
         exited: Callable[[str, str], None] = lambda name, text: None,
+        leaving: Callable[[str, str], Awaitable[None]] | None = None,
     ) -> None:
         self._folder, self._tell, self._drain, self._exited = folder, tell, drain, exited
+        self._leaving = leaving
         folder.mkdir(exist_ok=True)
         scheduler.handlers["mayfly_output"] = self._output
         scheduler.handlers["mayfly_exit"] = self._exit
         scheduler.handlers["mayfly_log"] = self._log
+        scheduler.handlers["mayfly_leaving"] = self._leave
 
     async def _output(self, name: str, text: str) -> None:
         self._tell("output", worker=str(name), text=text)
@@ -40,6 +43,10 @@ class WorkerVoices:
     async def _exit(self, name: str, text: str) -> None:
         self._tell("worker exit", text=text, worker=str(name))
         self._exited(str(name), text)
+
+    async def _leave(self, name: str, host: str) -> None:
+        if self._leaving is not None:
+            await self._leaving(str(name), str(host))
 
     async def _log(self, name: str, text: str) -> None:
         self.keep(name, text)

@@ -1,4 +1,5 @@
-"""Nodes that are decommissioned gracefully: their workers are retired, so that YARN need not wait for its timeout."""
+"""Nodes that are about to go: decommissioned gracefully by YARN, or taken away by their cloud, which says so some 30 s
+before. Their workers are retired, so that tasks and results are elsewhere by then, and nothing counts as lost."""
 
 from __future__ import annotations
 
@@ -15,6 +16,13 @@ def workers_on(workers: Iterable[Any], containers: Iterable[Container], nodes: I
     at = {c.id: c.node.removeprefix("http://").removeprefix("https://") for c in containers}
     places = {worker.address: at.get(container_in(worker.local_directory or ""), "") for worker in workers}
     return {address: leaving[place] for address, place in places.items() if place in leaving}
+
+
+async def retire_named(scheduler: Any, name: str) -> bool:
+    """Retire the worker of this name, whose node is to be taken away; False when it is not there, or when its results
+    have nowhere to go."""
+    found = [worker.address for worker in scheduler.workers.values() if str(worker.name) == name]
+    return bool(found) and bool(await scheduler.retire_workers(workers=found, close_workers=True, remove=True))
 
 
 async def retire_leaving(scheduler: Any, containers: Iterable[Container], nodes: Iterable[Node]) -> dict[str, str]:

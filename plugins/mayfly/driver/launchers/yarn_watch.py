@@ -13,7 +13,7 @@ from skein.exceptions import SkeinError
 from mayfly.driver.launchers.base import Launch
 from mayfly.driver.launchers.sizing import MIB, container_mib
 from mayfly.driver.launchers.yarn_cluster import YarnCluster
-from mayfly.driver.launchers.yarn_leaving import retire_leaving
+from mayfly.driver.launchers.yarn_leaving import retire_leaving, retire_named
 from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
@@ -42,6 +42,7 @@ class YarnWatch:
     def __init__(self, life: Life, *, launch: Launch, manager: ResourceManager) -> None:
         self._life, self._launch, self._manager = life, launch, manager
         self._losses: Losses | None = None
+        self._told_to_leave: set[tuple[str, str]] = set()
 
     def listen(self, scheduler: Any) -> WorkerVoices:
         """From now on losses are explained, and what workers say is passed on."""
@@ -52,6 +53,7 @@ class YarnWatch:
             tell=self._launch.tell,
             drain=self._launch.drain,
             exited=self._losses.process_died,
+            leaving=self._taken_away,
         )
 
     async def close(self) -> None:
@@ -106,6 +108,17 @@ class YarnWatch:
         if not nodes or cluster is None:
             return {}
         return await retire_leaving(cluster.scheduler, containers_of(cluster.seen.values()), nodes)
+
+    async def _taken_away(self, name: str, host: str) -> None:
+        """The cloud takes the node of this worker away."""
+        cluster = self._life.cluster
+        if cluster is None:
+            return
+        if (name, host) not in self._told_to_leave:
+            self._told_to_leave.add((name, host))
+            self._launch.tell("say", text=f"node {host} is about to be taken away (preempted): worker {name} leaves")
+        if await retire_named(cluster.scheduler, name):
+            self._launch.tell("say", text=f"worker {name} has left {host}, with its results")
 
     async def _look(self, applications: frozenset[str]) -> Seen:
         """For the explanation of lost workers, which were in containers of these applications."""
