@@ -9,6 +9,7 @@ LANE ?= 3.3.2
 PYTHON ?= python3.11
 PYTEST_ARGS ?=
 HADOOP ?= 3.5.0
+CHAOS ?= 500
 
 VENV := .venv$(if $(filter-out 3.3.2,$(LANE)),-$(LANE))
 LOCK := requirements/airflow-$(LANE).lock
@@ -20,7 +21,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: killpoints help install demo demo-yarn data test check format up bench bench-yarn verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
+.PHONY: chaos-cloud killpoints help install demo demo-yarn demo-cloud cloud-up cloud-down data test check format up bench bench-yarn verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -50,6 +51,11 @@ demo-yarn: data  ## the same on a real Hadoop on this machine (yarn-up): its wor
 	@$(BIN)/python -m mayfly.cli env build flights --target edge
 	@. .hadoop/env.sh && $(BIN)/python -m mayfly.airflow.dagstest flights --conf '{"target": "edge"}'
 
+demo-cloud: data  ## the same on a Dataproc cluster (cloud-up): real nodes are made for the run, and gone after it
+	@[ -e .cloud/pids ] || $(MAKE) --no-print-directory cloud-up
+	@. .cloud/env.sh && $(BIN)/python -m mayfly.cli env build flights --target gcp-demo
+	@. .cloud/env.sh && $(BIN)/python -m scripts.cloud demo
+
 data: $(STAMP)  ## make the demo's input (336,776 flights) below data/
 	@$(BIN)/python scripts/make_demo_data.py
 
@@ -58,6 +64,9 @@ test: $(STAMP)  ## all tests
 
 killpoints: $(STAMP)  ## kill or stop an actor at every call of a run, in every mode; prints the points (`make test` tries a share)
 	MAYFLY_ALL_KILLPOINTS=1 $(BIN)/python -m pytest tests/killpoints -s $(PYTEST_ARGS)
+
+chaos-cloud: $(STAMP)  ## 500 random fault schedules of the Dataproc API, seeded, some 5 minutes (CHAOS=50: fewer)
+	MAYFLY_CHAOS=$(CHAOS) $(BIN)/python -m pytest tests/chaos -s $(PYTEST_ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, shell scripts
 	@bash scripts/check.sh $(VENV)
@@ -91,6 +100,12 @@ yarn-up: $(STAMP)  ## a real Hadoop on this machine: HDFS, ResourceManager, two 
 
 yarn-down: $(STAMP)  ## stop it and remove what it has written
 	@$(BIN)/python -m scripts.hadoop down
+
+cloud-up: $(STAMP)  ## Dataproc's API and an object store on loopback, clusters of real nodes (CLOUD_ARGS='--machines none')
+	@$(BIN)/python -m scripts.cloud up $(CLOUD_ARGS)
+
+cloud-down: $(STAMP)  ## end them, with all their clusters
+	@$(BIN)/python -m scripts.cloud down
 
 test-hadoop: $(STAMP)  ## the tests on a real Hadoop, with another version: make test-hadoop HADOOP=3.3.6
 	TEST_HADOOP=$(HADOOP) $(BIN)/python -m pytest tests/yarn tests/launchers $(PYTEST_ARGS)

@@ -91,6 +91,9 @@ class Emulator:
     def fired(self) -> dict[str, int]:
         return dict(self.ask("GET", "rules"))
 
+    def remove_rule(self, rule: str) -> None:
+        self.ask("DELETE", "rule", {"id": rule})
+
     def forget_rules(self) -> None:
         self.ask("DELETE", "rules")
 

@@ -78,6 +78,10 @@ class Control:
         self.world.faults.clear()
         return {}
 
+    def delete_rule(self, body: dict[str, Any]) -> Any:
+        self.world.faults.remove(body["id"])
+        return {}
+
     def delete_calls(self, body: dict[str, Any]) -> Any:
         with self.world.lock:
             self.world.calls.clear()

@@ -69,6 +69,13 @@ class Faults:
             self._rules.append(rule)
         return str(rule["id"])
 
+    def remove(self, rule: str) -> None:
+        """It fires no more; how often it has fired is still known."""
+        with self._lock:
+            for found in self._rules:
+                if found["id"] == rule:
+                    found["times"] = self._fired.get(rule, 0) or -1
+
     def clear(self) -> None:
         with self._lock:
             self._rules, self._seen, self._fired = [], {}, {}
