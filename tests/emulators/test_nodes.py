@@ -20,11 +20,13 @@ from scripts.cloud import spark
 from scripts.cloud.object_store import ObjectStore
 from tests.emulators.dataproc.machines import MachineCluster, MachineJob, MachineNode, NodeFailed, Role
 from tests.emulators.dataproc.nodes import Bind, NodeMachines, Options, missing
-from tests.emulators.dataproc.nodes.namespaces import Farm, Node
+from tests.emulators.dataproc.nodes.hadoop import HADOOP_GROUP, USERS
+from tests.emulators.dataproc.nodes.namespaces import Farm, FarmError, Node
 from tests.emulators.dataproc.objects import Objects
 
 ROOT = Path(__file__).resolve().parents[2]
 _SECONDS = 60.0
+YARN = (USERS["yarn"], HADOOP_GROUP)
 
 INIT = """\
 #!/bin/bash
@@ -34,7 +36,8 @@ echo "$(id -un) on $(hostname), a $(attribute dataproc-role) of $(attribute data
 dataproc-master), colour $(attribute colour)"
 echo "without header: $(curl -s -o /dev/null -w '%{http_code}' http://169.254.169.254/computeMetadata/v1/instance/id)"
 pgrep java && echo "too late"
-mkdir -p /opt/seen && date >/opt/seen/init
+mkdir -p /opt/seen /shared/data && date >/opt/seen/init
+mount -t nfs -o vers=4.1,hard filestore:/data /shared/data
 """
 
 
@@ -94,12 +97,18 @@ def objects(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory)
 def setup(objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     """One master, two workers. Tests leave these as they are."""
     folder = tmp_path_factory.mktemp("nodes")
+    export = folder / "export"
+    (export / "public").mkdir(parents=True)
+    (export / "public").chmod(0o1777)
+    (export / "workers").mkdir()
+    os.chown(export / "workers", *YARN)
     here = {Path(sys.prefix), Path(sys.base_prefix)}
     options = Options(
         spark=spark.home(),
         binds=[Bind(source=path, target=str(path)) for path in here],
         cancel_seconds=1.0,
         preempt_seconds=1.0,
+        exports={"/data": export},
     )
     machines = NodeMachines(folder, objects, options)
     objects.write("gs://staging/init.sh", INIT.encode())
@@ -275,6 +284,25 @@ def test_hdfs_has_permissions(setup: Setup) -> None:
     assert "/tmp/mine" not in said
 
 
+def test_root_is_squashed_on_shares_and_all_nodes_see_the_same(setup: Setup) -> None:
+    one, other = setup.node("demo-w-0"), setup.node("demo-m")
+    assert "filestore:/data on /shared/data type fuse.nfs" in one.run("mount")
+    with pytest.raises(FarmError, match="Permission denied"):
+        one.run("touch", "/shared/data/workers/mine")
+    one.run("sh", "-c", "umask 077; echo of workers >/shared/data/workers/file", user=YARN)
+    with pytest.raises(FarmError, match="Permission denied"):
+        other.run("cat", "/shared/data/workers/file")
+    assert other.run("cat", "/shared/data/workers/file", user=YARN) == "of workers\n"
+    other.run("sh", "-c", "echo more >>/shared/data/workers/file", user=YARN)
+    assert one.run("cat", "/shared/data/workers/file", user=YARN) == "of workers\nmore\n"
+    one.run("sh", "-c", "echo of root >/shared/data/public/file")
+    assert other.run("stat", "-c", "%u %g", "/shared/data/public/file") == "65534 65534\n"
+    with pytest.raises(FarmError, match="not permitted"):
+        other.run("chown", "yarn", "/shared/data/public/file")
+    with pytest.raises(FarmError, match="reason given by server: No such file"):
+        one.run("mount", "-t", "nfs", "filestore:/nothing", "/mnt")
+
+
 def test_a_cancelled_job_ends_by_sigterm_to_its_jvm(setup: Setup) -> None:
     """What the JVM has started does not end with it: the worst that a real agent may do."""
     code = """
@@ -322,17 +350,17 @@ def test_a_node_that_is_cut_off_reaches_nobody_until_it_is_connected_again(setup
     node = setup.node("demo-w-1")
     store = ["curl", "-s", "-m", "1", f"{os.environ['STORAGE_EMULATOR_HOST']}/storage/v1/b/staging/o"]
     master = ["curl", "-s", "-m", "1", "http://demo-m:8088/ws/v1/cluster/info"]
+    share = ["timeout", "1", "ls", "/shared/data"]
 
     def codes() -> list[int]:
-        return [
-            subprocess.run(node.enter(argv), capture_output=True, check=False).returncode for argv in (store, master)
-        ]
+        ways = (store, master, share)
+        return [subprocess.run(node.enter(argv), capture_output=True, check=False).returncode for argv in ways]
 
-    assert codes() == [0, 0]
+    assert codes() == [0, 0, 0]
     setup.machines.fault(setup.cluster, "demo-w-1", "cut")
     assert all(codes())
     setup.machines.fault(setup.cluster, "demo-w-1", "heal")
-    eventually("it is back", lambda: codes() == [0, 0])
+    eventually("it is back", lambda: codes() == [0, 0, 0])
 
 
 def test_a_failed_init_action_is_told_in_googles_words_and_the_nodes_stay(setup: Setup) -> None:

@@ -7,7 +7,7 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from scripts.hadoop import jars
 from tests.emulators.dataproc.machines import MachineCluster, MachineNode, NodeFailed, init_failed
 from tests.emulators.dataproc.nodes import hadoop, metadata
-from tests.emulators.dataproc.nodes.namespaces import METADATA, Bind, Entry, Farm, FarmError, Node
+from tests.emulators.dataproc.nodes.namespaces import GATEWAY, METADATA, Bind, Entry, Farm, FarmError, Node
+from tests.emulators.dataproc.nodes.nfs import SERVER, Door, Mounts
 from tests.emulators.dataproc.nodes.processes import end_tree
 from tests.emulators.dataproc.nodes.relay import Relay
 from tests.emulators.dataproc.nodes.services import ServiceFailed, Services
@@ -43,7 +44,9 @@ class Options:
     """The image's Python, as nodes see it."""
     ports: Sequence[int] = ()
     """Of this host's loopback that every node reaches on its own; that of $STORAGE_EMULATOR_HOST always."""
-    environment: dict[str, str] = field(default_factory=dict)
+    exports: Mapping[str, Path | str] = field(default_factory=dict)
+    """NFS: export such as "/data" -> folder of this host. The server is `filestore` in nodes, root is squashed."""
+    environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of daemons, jobs and containers."""
     ready_seconds: float = 300.0
     preempt_seconds: float = 30.0
@@ -61,6 +64,21 @@ class Machine:
     spec: MachineNode
     node: Node
     relays: list[Relay]
+    mounts: Mounts | None = None
+
+    def hold(self, held: bool) -> None:
+        for relay in self.relays:
+            relay.hold(held)
+        if self.mounts is not None:
+            self.mounts.hold(held)
+
+    def close(self) -> None:
+        """Nothing of it is left."""
+        if self.mounts is not None:
+            self.mounts.close()
+        self.node.kill()
+        for relay in self.relays:
+            relay.close()
 
 
 class Cluster:
@@ -79,6 +97,7 @@ class Cluster:
         self._timers: list[threading.Timer] = []
         self._farm = Farm()
         self._metadata = metadata.MetadataServer(self._farm.listen(METADATA, 80))
+        self._door = Door(self._farm) if options.exports else None
 
     # ------------------------------------------------------------ what nodes have
 
@@ -88,7 +107,7 @@ class Cluster:
         store = os.environ.get("STORAGE_EMULATOR_HOST")
         # Unless told not to, gcsfs asks for a minute by gRPC what kind a bucket is.
         given = {"STORAGE_EMULATOR_HOST": store, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"} if store else {}
-        return {key: value for key, value in given.items() if value} | self.options.environment
+        return {key: value for key, value in given.items() if value} | dict(self.options.environment)
 
     @property
     def _ports(self) -> set[int]:
@@ -161,7 +180,8 @@ class Cluster:
             for node in nodes:
                 if node.name not in known:
                     self._hosts.append((self._farm.address(), self.hostname(node.name), node.name))
-            self._hosts_file.write_text(hadoop.host_lines(self._hosts))
+            server = [(GATEWAY, self.hostname(SERVER), SERVER)] if self.options.exports else []
+            self._hosts_file.write_text(hadoop.host_lines([*server, *self._hosts]))
 
     def _each(self, nodes: Sequence[MachineNode], act: Callable[[MachineNode], None]) -> None:
         """For all at once; one NodeFailed for all that failed."""
@@ -205,6 +225,9 @@ class Cluster:
                 raise FarmError("the cluster is gone")
             self.machines[spec.name] = machine
             machine.relays += [Relay(node.listen("127.0.0.1", port), ("127.0.0.1", port)) for port in self._ports]
+            if self.options.exports:
+                exports = {export: Path(folder) for export, folder in self.options.exports.items()}
+                machine.mounts = Mounts(self._farm, node, exports)
             self._metadata.add(self._instance(spec, address, layout, workers))
         return machine
 
@@ -291,9 +314,7 @@ class Cluster:
 
     def _close(self, machine: Machine) -> None:
         daemons = self.services.forget(machine.spec.name) if self.services is not None else []
-        machine.node.kill()
-        for relay in machine.relays:
-            relay.close()
+        machine.close()
         for daemon in daemons:
             daemon.wait(30)
 
@@ -309,8 +330,7 @@ class Cluster:
     def cut(self, name: str, cut: bool) -> None:
         machine = self.machines[name]
         self._farm.link(machine.node, not cut)
-        for relay in machine.relays:
-            relay.hold(cut)
+        machine.hold(cut)
 
     def end(self) -> None:
         """Everything is gone when it returns. Idempotent."""
@@ -324,3 +344,5 @@ class Cluster:
         for machine in machines:
             self._close(machine)
         self._metadata.close()
+        if self._door is not None:
+            self._door.close()
