@@ -91,6 +91,7 @@ gateway() {  # PORT: two services of Knox (pages, web sockets), where Knox is; t
     if command -v systemctl >/dev/null && systemctl is-active --quiet knox; then
         systemctl restart --no-block knox
     fi
+    dashboard=$port
     say "the component gateway shows port $port as /gateway/default/dask/"
 }
 

@@ -4,7 +4,8 @@
 #   object_put PATH      makes an object of its standard input; at most a few seconds
 # before it calls what stands here. The contract, for whoever reads what comes of it:
 #   /opt/mayfly/env            the job's packed interpreter, whole and of the right checksum, or not there at all
-#   /opt/mayfly/ready.json     written last: this node is ready; where large temporary files go (`spill`)
+#   /opt/mayfly/ready.json     written last: this node is ready; where large temporary files go (`spill`), which port its
+#                              cloud's gateway shows (`dashboard`), who says that it is taken away (`notice`)
 #   runs/<cluster>/nodes/<host>.json below staging: how it went, in any case, with the last lines of this output
 # Every step may be repeated. Nothing is installed from anywhere: nodes need no route to a package index.
 set -Eeuo pipefail
@@ -19,6 +20,7 @@ role=unknown
 evidence=""          # path below staging; empty = we do not know our store yet
 mounted=()
 spill=""
+dashboard=0          # port of this node that the cloud's gateway shows; 0 = none
 notice=""            # which cloud says beforehand that it takes this node away ("google"); empty = the node stays
 
 # ---------------------------------------------------------------- saying things
@@ -105,7 +107,7 @@ ready() {
         printf '{"node": %s, "role": %s, ' "$(json_string "$node")" "$(json_string "$role")"
         printf '"environment": %s, ' "$(json_string "$(cat "$root/env.sha256" 2>/dev/null || true)")"
         printf '"spill": %s, "notice": %s, ' "$(json_string "$spill")" "$(json_string "$notice")"
-        printf '"seconds": %s, "shares": ' "$(seconds)"
+        printf '"dashboard": %d, "seconds": %s, "shares": ' "$dashboard" "$(seconds)"
         printf '%s\n' "${mounted[@]}" | sed '/^$/d' | json_lines
         printf '}\n'
     } >"$root/ready.json.new"

@@ -162,7 +162,7 @@ def test_a_node_becomes_ready_and_stays_so(bench: Bench) -> None:
         assert node.read("/shared/in put/hello") == "there"
         ready = json.loads(node.read("/opt/mayfly/ready.json"))
         assert (ready["spill"], ready["shares"]) == ("/mnt/1/mayfly", ["/shared/in put"])
-        assert ready["notice"] == "", "nobody takes it away"
+        assert (ready["notice"], ready["dashboard"]) == ("", 0), "it stays, and is no master"
         evidence = bench.evidence(node)
         assert (evidence["ok"], evidence["reason"], evidence["role"]) == (True, "", "Worker")
         assert evidence["node"] == node.name
@@ -313,6 +313,7 @@ def test_the_gateway_of_a_master(bench: Bench) -> None:
     assert node.read(topology).count("<role>DASKWS</role><url>ws://localhost:8787</url>") == 1
     files = node.run("find", "/usr/lib/knox", "-type", "f").split()
     assert len(files) == 4
+    assert json.loads(node.read("/opt/mayfly/ready.json"))["dashboard"] == 8787
     check = "import sys, xml.dom.minidom as d; [d.parse(name) for name in sys.argv[1:]]"
     node.run("/usr/bin/python3", "-c", check, topology, *files)
 

@@ -10,6 +10,7 @@ from distributed import LocalCluster
 
 from mayfly.driver.launchers.adaptive import Adaptive
 from mayfly.driver.launchers.base import Launch
+from mayfly.driver.node import gateway_port
 
 
 @asynccontextmanager
@@ -24,7 +25,7 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
         protocol="tls://",
         host="127.0.0.1",
         security=launch.security,
-        dashboard_address="127.0.0.1:0",
+        dashboard_address=f"127.0.0.1:{gateway_port()}",
         local_directory=str(launch.folder / "dask"),
         preload=[str(launch.preload)],
         silence_logs=False,

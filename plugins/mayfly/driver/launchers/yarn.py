@@ -28,6 +28,7 @@ from mayfly.driver.launchers.skein_client import open_client
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_life import YarnLife
 from mayfly.driver.launchers.yarn_losses import DASK_SETTINGS
+from mayfly.driver.node import gateway_port
 from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
 from mayfly.yarn.facts import Size
 from mayfly.yarn.resource_manager import ResourceManager
@@ -67,7 +68,7 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
                     "protocol": "tls://",
                     "host": bind,
                     "port": free_port(bind, plan.scheduler_ports, "scheduler"),
-                    "dashboard_address": f"127.0.0.1:{free_port('127.0.0.1', plan.dashboard_ports, 'dashboard')}",
+                    "dashboard_address": f"127.0.0.1:{_dashboard_port(plan)}",
                     "security": launch.security,
                 }
             )
@@ -183,6 +184,13 @@ def _is_local(address: str) -> bool:
             probe.bind((address, 0))
             return True
     return False
+
+
+def _dashboard_port(plan: YarnPlan) -> int:
+    """The target's, else the one that a gateway shows."""
+    if plan.dashboard_ports == (0, 0):
+        return gateway_port()
+    return free_port("127.0.0.1", plan.dashboard_ports, "dashboard")
 
 
 def free_port(bind: str, ports: tuple[int, int], what: str) -> int:

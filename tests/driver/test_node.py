@@ -1,0 +1,47 @@
+"""What a driver takes from the set-up of its node."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from mayfly.driver.node import gateway_port, ready
+from tests.driver.driving import Driving
+
+WAITS = """
+import time
+from pathlib import Path
+print("here we are", flush=True)
+while not Path({go!r}).exists():
+    time.sleep(0.1)
+"""
+
+
+def test_the_first_driver_gets_the_port_that_the_gateway_shows(driving: Driving, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    file, go = tmp_path / "ready.json", tmp_path / "go"
+    file.write_text(json.dumps({"dashboard": port}))
+    script = {"job.py": WAITS.format(go=str(go))}
+    first = driving.start(script, environment={"MAYFLY_READY_FILE": str(file)})
+    first.wait_for_line("here we are")
+    second = driving.start(script, environment={"MAYFLY_READY_FILE": str(file)})
+    second.wait_for_line("here we are")
+    go.touch()
+    assert f"dashboard http://127.0.0.1:{port}/status" in first.log()
+    assert "dashboard http://127.0.0.1:" in second.log() and f":{port}/" not in second.log()
+    assert (first.record().failure, second.record().failure) == (None, None)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "null", '{"dashboard": "8787"}', '{"dashboard": 99999}', "{}"])
+def test_a_set_up_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    file = tmp_path / "ready.json"
+    file.write_text(content)
+    monkeypatch.setenv("MAYFLY_READY_FILE", str(file))
+    assert gateway_port() == 0
+    monkeypatch.setenv("MAYFLY_READY_FILE", str(tmp_path / "none"))
+    assert ready() == {}
