@@ -107,7 +107,7 @@ def setup(objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         spark=spark.home(),
         binds=[Bind(source=path, target=str(path)) for path in here],
         cancel_seconds=1.0,
-        preempt_seconds=1.0,
+        preempt_seconds=5.0,
         exports={"/data": export},
     )
     machines = NodeMachines(folder, objects, options)
@@ -327,7 +327,9 @@ def test_a_cancelled_job_ends_by_sigterm_to_its_jvm(setup: Setup) -> None:
     assert master.run("pgrep", "-f", "sleep 12345")
 
 
-def test_preempted_nodes_get_a_notice_and_are_gone(setup: Setup) -> None:
+def test_preempted_nodes_get_a_notice_and_are_gone(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = setup.machines.cluster(setup.cluster)
+    monkeypatch.setattr(made, "options", replace(made.options, soft_off=True))
     setup.machines.add(setup.cluster, [machine("demo-sw-2", "secondary")])
     node = setup.node("demo-sw-2")
     url = "http://metadata.google.internal/computeMetadata/v1/instance/preempted"
@@ -344,6 +346,8 @@ def test_preempted_nodes_get_a_notice_and_are_gone(setup: Setup) -> None:
     assert heard == ["TRUE"]
     assert node.alive
     eventually("it is gone", lambda: not node.alive)
+    # It had the time to say good-bye: else YARN would wait for it for ten minutes.
+    assert made.states()["demo-sw-2"] == "SHUTDOWN"
 
 
 def test_a_node_that_is_cut_off_reaches_nobody_until_it_is_connected_again(setup: Setup) -> None:

@@ -51,6 +51,9 @@ class Options:
     ready_seconds: float = 300.0
     preempt_seconds: float = 30.0
     """From the notice to the end of a preempted node."""
+    soft_off: bool = False
+    """With the notice the node's daemons get SIGTERM, as by a shutdown: Compute Engine sends ACPI's soft off then. What
+    Dataproc's images make of it is not documented."""
     cancel_seconds: float = 20.0
     """From SIGTERM to SIGKILL of a cancelled job's JVM."""
     kill_tree: bool = True
@@ -321,6 +324,8 @@ class Cluster:
     def preempt(self, name: str) -> None:
         machine = self.machines[name]
         self._metadata.preempt(machine.node.address)
+        if self.options.soft_off and self.services is not None:
+            self.services.ask_to_end(name)
         timer = threading.Timer(self.options.preempt_seconds, self.lose, (name,))
         timer.daemon = True
         with self._lock:

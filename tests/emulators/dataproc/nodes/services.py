@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import Any
 from tests.emulators.dataproc.machines import MachineNode, YarnLoad
 from tests.emulators.dataproc.nodes import hadoop
 from tests.emulators.dataproc.nodes.namespaces import FarmError, Node
+from tests.emulators.dataproc.nodes.processes import descendants, send
 
 _POLL_SECONDS = 0.2
 # A node is never behind a proxy.
@@ -39,6 +41,8 @@ class Services:
         self._running: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
         self._lock = threading.Lock()
         self._excluded: set[str] = set()
+        self._leaving: set[str] = set()
+        """Nodes whose daemons were asked to end: that they do is no failure."""
 
     # ------------------------------------------------------------ life
 
@@ -64,7 +68,16 @@ class Services:
     def forget(self, name: str) -> list[subprocess.Popen[bytes]]:
         """A node is about to go: the ends of its daemons, which are returned, are no failure."""
         with self._lock:
+            self._leaving.discard(name)
             return [self._running.pop(key) for key in list(self._running) if key[0] == name]
+
+    def ask_to_end(self, name: str) -> None:
+        """SIGTERM to a node's daemons: a NodeManager then ends its containers and says good-bye."""
+        with self._lock:
+            self._leaving.add(name)
+            daemons = [daemon for (node, _), daemon in self._running.items() if node == name]
+        for daemon in daemons:
+            send(descendants(daemon.pid)[:1], signal.SIGTERM)
 
     def await_master(self, cancelled: threading.Event, seconds: float) -> None:
         """Until HDFS has its folders and the ResourceManager answers."""
@@ -104,8 +117,8 @@ class Services:
             except (OSError, ValueError, LookupError, TypeError) as error:
                 last = f": {error}"
             with self._lock:
-                ended = [(key, daemon) for key, daemon in self._running.items() if daemon.poll() is not None]
-            for (name, daemon), _ in ended:
+                ended = [key for key, daemon in self._running.items() if daemon.poll() is not None]
+            for name, daemon in [key for key in ended if key[0] not in self._leaving]:
                 raise ServiceFailed(name, f"{daemon} ended:\n{self.tail(name, daemon)}")
             if time.monotonic() > deadline:
                 raise ServiceFailed(self.master.name, f"{what}: not up after {seconds:g} s{last}")
