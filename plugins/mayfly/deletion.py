@@ -67,7 +67,8 @@ class Deletion:
                 progress=f"nothing is listed; watching {proof.wait_until - facts.now:.0f} s more for a late create",
             )
         now, calls = clock_now(), self.rundir.calls()
-        began = calls[0][0].at if calls else None
+        made = facts.created or facts.pending or facts.matched
+        began = calls[0][0].at if calls and made else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
         view = self.backend.describe(self.plan.name)
         if view.state is not ClusterState.ABSENT:  # it appeared just now

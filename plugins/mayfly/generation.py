@@ -121,6 +121,8 @@ def prove_deletion(facts: DeletionFacts) -> Proof:
         )
     if not facts.asked:
         return Proof(rule="never asked for: the run ended before anything was created")
+    if not (facts.pending or facts.created or facts.matched):
+        return Proof(rule="never made: every create call was refused, and neither name nor labels find anything")
     if not facts.pending:
         return Proof(rule="deleted: it was seen, deleted, and neither name nor labels find anything")
     if facts.settle_seconds <= 0:

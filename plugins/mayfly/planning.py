@@ -8,14 +8,15 @@ import time
 from itertools import count
 from pathlib import Path
 
-from mayfly.backends.base import open_backend
+from mayfly.backends.base import ClusterBackend, open_backend
 from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
 from mayfly.credentials import target_store
 from mayfly.environments.staging import look, upload
-from mayfly.errors import PlanError, StoreRefused, YarnRefused
+from mayfly.errors import BackendRefused, PlanError, StoreRefused, YarnRefused
 from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
+from mayfly.names import MANAGED_BY, run_key
 from mayfly.nodefiles import upload_node_files
 from mayfly.plan import describe, make_plan
 from mayfly.poke import Poll
@@ -52,6 +53,8 @@ def plan_step(
     except StoreRefused as error:  # nothing has been made yet, so nobody needs to wait for a permission
         raise PlanError(f"target {target.name!r}: {error}") from error
     backend = open_backend(target)
+    if target.gcp is not None:
+        _require_listing(backend, identity)
     setup, carrier = upload_node_files(store, home) if target.gcp is not None else ("", "")
 
     def draft(generation: int) -> Plan:
@@ -96,6 +99,15 @@ def plan_step(
                     done=False, lines=ending.lines, progress=f"ending generation {generation}: {ending.progress}"
                 )
     raise AssertionError("unreachable: count() does not end")
+
+
+def _require_listing(backend: ClusterBackend, identity: Identity) -> None:
+    """Whoever may not list could make a cluster and never prove that it is gone; and a region that does not exist is
+    found out here, too. PlanError."""
+    try:
+        backend.find({**MANAGED_BY, "run": run_key(identity)})
+    except BackendRefused as error:
+        raise PlanError(f"clusters could be made and not be looked after: {error}") from error
 
 
 def _require_hadoop_client(target: FrozenTarget) -> None:

@@ -2,46 +2,466 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mayfly.contract import FrozenTarget, Timing
+from mayfly.backends.base import open_backend
+from mayfly.backends.dataproc import DataprocBackend
+from mayfly.contract import Failure, FailureClass, FrozenTarget, Identity, Outcome, Timing
+from mayfly.errors import (
+    BackendBusy,
+    BackendRefused,
+    BackendUnavailable,
+    ClusterFailed,
+    CredentialsUnavailable,
+    JobFailed,
+    NotOurs,
+    NotProven,
+    PlanError,
+)
+from mayfly.lifecycle import JobRequest, Run
 from mayfly.nodes import GcpPlan
-from tests.backends.conformance import BackendConformance
+from mayfly.planning import plan_step
+from mayfly.poke import Poll
+from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.states import ClusterState, JobState
+from scripts.cloud.object_store import ObjectStore
+from tests.backends.conformance import BackendConformance, make_order, make_plan, wait_for
 from tests.emulators.dataproc.client import Emulator
 
 GCP = GcpPlan(project="acme-data", region="europe-west3", call_deadline=10.0, settle=1.0)
+IDENTITY = Identity(installation="test", dag_id="dag", run_id="run", group="cluster")
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
-    with Emulator(tmp_path_factory.mktemp("dataproc"), env={"STORAGE_EMULATOR_HOST": ""}) as emulator:
+def running(tmp_path_factory: pytest.TempPathFactory, object_store: ObjectStore) -> Iterator[Emulator]:
+    with Emulator(tmp_path_factory.mktemp("dataproc"), env=dict(object_store.env), output_seconds=0.1) as emulator:
         yield emulator
 
 
 @pytest.fixture
-def emulator(running: Emulator, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """The API, without any fault, machine or memory of an earlier test."""
+def emulator(running: Emulator, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """The API, without any fault, cluster or count of an earlier test."""
     monkeypatch.setenv("DATAPROC_EMULATOR_HOST", running.host)
-    monkeypatch.setenv("NO_GCE_CHECK", "true")  # google-auth asks nobody whether this is one of Google's machines
     yield running
     running.clear()
+    running.settings(cluster_quota=0, read_quota=0, speed=1.0, create=0.0, cpus=0)
 
 
-@pytest.fixture
-def target(emulator: Emulator, tmp_path: Path) -> FrozenTarget:
-    # A folder as staging: no object store is needed where "nodes" are processes of this machine.
+def make_target(staging: str, **gcp: Any) -> FrozenTarget:
     return FrozenTarget(
         name="gcp",
         backend="dataproc",
         launcher="processes",
-        staging=f"file://{tmp_path / 'staging'}",
-        timing=Timing(poll_inline=0.1, status=0.2),
-        gcp=GCP,
+        staging=staging,
+        timing=Timing(poll_inline=0.1, status=0.2, stop_grace=1.0),
+        gcp=replace(GCP, **gcp),
     )
 
 
 class TestConformance(BackendConformance):
-    pass
+    """With a folder as staging, which "nodes" that are processes of this machine see, too."""
+
+    @pytest.fixture
+    def target(self, emulator: Emulator, tmp_path: Path) -> FrozenTarget:
+        return make_target(f"file://{tmp_path / 'staging'}")
+
+
+# ---------------------------------------------------------------- single verbs
+
+
+@pytest.fixture
+def target(emulator: Emulator, bucket: str) -> FrozenTarget:
+    return make_target(f"{bucket}/prod")
+
+
+@pytest.fixture
+def backend(target: FrozenTarget) -> DataprocBackend:
+    return DataprocBackend(target)
+
+
+def wait_for_state(backend: DataprocBackend, name: str, state: ClusterState) -> None:
+    wait_for(lambda: backend.describe(name).state is state, what=str(state))
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "503", "504", "cut"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_call_without_an_answer_is_made_again_and_makes_one_cluster(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend, fault: str, when: str
+) -> None:
+    for verb in ("CreateCluster", "DeleteCluster", "SubmitJob"):
+        emulator.rule(on=verb, do=fault, when=when, times=2)
+    plan = make_plan(target)
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    order, rundir = make_order(target, plan)
+    backend.submit(order, rundir=rundir)
+    wait_for(lambda: backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT, what="gone")
+    assert len(emulator.history()) == len(emulator.jobs()) == 1
+
+
+def test_an_api_that_takes_no_calls_has_done_nothing_and_one_that_is_silent_is_unknown(
+    emulator: Emulator, bucket: str
+) -> None:
+    backend = DataprocBackend(make_target(bucket, call_deadline=1.0))
+    plan = make_plan(backend.target)
+    emulator.rule(on="CreateCluster", do="429")
+    with pytest.raises(BackendBusy, match=r"within 1 s; the last one was RESOURCE_EXHAUSTED"):
+        backend.create(plan)
+    emulator.forget_rules()
+    emulator.rule(on="*", do="hang", seconds=5.0)
+    with pytest.raises(BackendUnavailable) as unknown:
+        backend.describe(plan.name)
+    assert not isinstance(unknown.value, BackendBusy)
+
+
+def test_delete_names_the_cluster_that_was_looked_at(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    """Between the look and the call ours goes and a namesake comes: it is not hit."""
+    plan = make_plan(target)
+    stranger = replace(plan, owner="stranger", labels={**plan.labels, "owner": "stranger"})
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    seen = backend._get(backend.calls.verb("look"), plan.name)
+    wait_for(lambda: backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT, what="gone")
+    backend.create(stranger)
+    backend._get = lambda *_: seen  # type: ignore[method-assign]
+    backend.delete(plan.name, owner=plan.owner)
+    (left,) = emulator.clusters()
+    assert left["state"] in ("CREATING", "RUNNING")
+
+
+def test_a_permission_that_is_missing_is_named_and_nothing_is_made(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    emulator.rule(on="CreateCluster", do="403")
+    with pytest.raises(BackendRefused, match=r"lacks the permission dataproc\.clusters\.create") as refused:
+        backend.create(make_plan(target))
+    assert not refused.value.retryable and refused.value.sure
+    assert emulator.history() == [] and emulator.count("CreateCluster") == 1
+
+
+def test_expired_credentials_are_named_and_the_maximum_age_still_ends_the_cluster(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    emulator.settings(speed=100.0)
+    plan = make_plan(target)
+    backend.create(plan)
+    emulator.rule(on="*", do="401")
+    for verb in (lambda: backend.describe(plan.name), lambda: backend.delete(plan.name, owner=plan.owner)):
+        with pytest.raises(CredentialsUnavailable, match="is not let in"):
+            verb()
+    wait_for(lambda: not emulator.clusters(), what="gone by its maximum age")
+    assert emulator.history()[0]["how_gone"] == "auto_delete_ttl"
+
+
+def test_an_autoscaling_policy_is_shared_and_goes_with_its_last_user(emulator: Emulator, bucket: str) -> None:
+    target = replace(make_target(f"{bucket}/prod", secondary="spot"), launcher="yarn")
+    backend = DataprocBackend(target)
+    plans = [_adaptive(target) for _ in range(2)]
+    for plan in plans:
+        backend.create(plan)
+    for number, plan in enumerate(plans):
+        wait_for(lambda plan=plan: _delete(backend, plan), what="gone")  # type: ignore[misc]
+        backend.tidy(plan)
+        left = list(backend.calls.policies.list_autoscaling_policies(parent="projects/acme-data/regions/europe-west3"))
+        assert len(left) == 1 - number
+    # Removed by another run between our two calls: made anew.
+    emulator.rule(
+        on="CreateCluster",
+        do="error",
+        code="INVALID_ARGUMENT",
+        message="Autoscaling policy 'projects/p/regions/r/autoscalingPolicies/x' not found",
+        times=1,
+    )
+    backend.create(plans[0])
+    assert emulator.count("CreateAutoscalingPolicy") == 4
+
+
+def _adaptive(target: FrozenTarget) -> Any:
+    from mayfly.contract import WorkersPlan
+    from mayfly.gcp.sizing import plan_nodes
+
+    assert target.gcp is not None
+    workers = WorkersPlan(minimum=1, maximum=60, cores=1, memory=4 * 10**9)
+    nodes, _ = plan_nodes(workers, gcp=target.gcp, launcher="yarn", script_memory=None)
+    assert nodes.autoscaling
+    return replace(make_plan(target), nodes=nodes)
+
+
+def _delete(backend: DataprocBackend, plan: Any) -> bool:
+    return backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT
+
+
+def test_a_cluster_with_too_few_primary_nodes_is_not_ready(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    from google.cloud import dataproc_v1 as sdk
+
+    from mayfly.backends.dataproc import view
+
+    made = sdk.Cluster(
+        cluster_name="mf-x",
+        status={"state": "RUNNING"},
+        config={"worker_config": {"num_instances": 3, "instance_names": ["mf-x-w-0", "mf-x-w-2"]}},
+    )
+    seen = view(made)
+    assert (seen.state, seen.missing) == (ClusterState.RUNNING, 1)
+    assert "2 of 3 primary workers are there" in seen.detail
+
+
+# ---------------------------------------------------------------- runs
+
+JOB = """
+import sys
+from dask.distributed import Client
+with Client() as client:
+    print("sum", client.submit(sum, [1, 2, 3]).result())
+    open(sys.argv[1], "w").write("ran")
+"""
+WAITS = "import time\nprint('waiting', flush=True)\ntime.sleep(600)\n"
+
+
+class Project:
+    """One job on one target, from plan to receipt by the pokes of Airflow's tasks."""
+
+    def __init__(self, folder: Path, target: FrozenTarget) -> None:
+        self.folder, self.target = folder, target
+        (folder / "job").mkdir()
+
+    def plan(self, script: str = "print(1)", **changes: Any) -> Run:
+        (self.folder / "job" / "job.py").write_text(script)
+        spec = {
+            "name": "case",
+            "folder": self.folder / "job",
+            "script": "job.py",
+            "targets": (self.target.name,),
+            "target": self.target.name,
+            "cluster": ClusterSpec(workers=WorkersRange(minimum=1, maximum=1), worker=WorkerSpec(memory=10**9)),
+        }
+        job = JobSpec.model_validate(spec | changes)
+        handle = done(
+            lambda: plan_step(job=job, target=self.target, identity=IDENTITY, home=self.folder, by="test plan")
+        )
+        return Run.open(handle)
+
+    def living(self, script: str, **changes: Any) -> Run:
+        run = self.plan(script, **changes)
+        done(lambda: run.create("test create"))
+        return run
+
+
+@pytest.fixture
+def project(tmp_path: Path, target: FrozenTarget) -> Project:
+    return Project(tmp_path, target)
+
+
+def done(poke: Callable[[], Poll], *, seconds: float = 60.0) -> Any:
+    found: list[Poll] = []
+
+    def look() -> bool:
+        found.append(poke())
+        return found[-1].done
+
+    wait_for(look, seconds=seconds, what="poke done")
+    return found[-1].result
+
+
+def work(run: Run, *args: str) -> Any:
+    request = JobRequest(key="run_job", script="job.py", args=args)
+    return done(lambda: run.job(request, try_number=1, inline=True, by="test"))
+
+
+def test_a_job_from_plan_to_receipt(emulator: Emulator, project: Project, tmp_path: Path) -> None:
+    run = project.living(JOB)
+    assert run.plan.nodes is not None and run.plan.nodes.primary is None
+    record = work(run, str(tmp_path / "out"))
+    assert record.outcome is Outcome.SUCCESS and record.tasks.done >= 1
+    assert (tmp_path / "out").read_text() == "ran"
+    receipt = done(lambda: run.delete("test"))
+    assert receipt.rule.startswith("deleted") and receipt.cost is None and receipt.billed_seconds > 0
+    assert emulator.clusters() == [] and len(emulator.history()) == 1
+    calls = emulator.calls()
+    assert calls["SubmitJob"] == {"OK": 1}
+    assert "GetJob" not in calls, "the run directory says how the job is; the API need not be asked"
+    assert sum(calls["ListClusters"].values()) <= 5
+
+
+@pytest.mark.parametrize(
+    ("how", "detail", "cls"),
+    [
+        ("master lost", "is gone", FailureClass.CLUSTER_LOST),
+        ("master preempted", "Instance was preempted.", FailureClass.PREEMPTED),
+        ("deleted by hand", "not found in project acme-data", FailureClass.CLUSTER_LOST),
+    ],
+)
+def test_a_cluster_that_dies_in_mid_job_is_noticed_and_named(
+    emulator: Emulator, project: Project, how: str, detail: str, cls: FailureClass
+) -> None:
+    run = project.living(WAITS)
+    request = JobRequest(key="run_job", script="job.py")
+    poke = lambda: run.job(request, try_number=1, inline=True, by="test")  # noqa: E731
+    wait_for(lambda: any("waiting" in line for line in poke().lines), seconds=60, what="job runs")
+    run.backend.quiet_seconds = 2.0
+    began = time.monotonic()
+    if how == "master lost":
+        emulator.node(run.plan.name, "m", "lose")
+    elif how == "master preempted":
+        emulator.node(run.plan.name, "m", "lose")
+        emulator.set_state(run.plan.name, "ERROR", detail=detail)
+    else:
+        wait_for(lambda: _delete(run.backend, run.plan), what="gone")  # type: ignore[arg-type]
+    with pytest.raises(JobFailed) as failed:
+        wait_for(lambda: poke().done, seconds=60, what="noticed")
+    assert time.monotonic() - began < 60
+    failure: Failure = failed.value.failure
+    assert failure.cls is cls and not failure.retryable
+    assert detail in failure.summary()
+    if how == "deleted by hand":  # by somebody of whom the run directory knows nothing: red, until its maximum age
+        with pytest.raises(NotProven, match="no look-up by name ever showed it"):
+            done(lambda: run.delete("test"))
+    else:
+        assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+def test_a_failed_init_action_is_told_before_anything_is_deleted(
+    emulator: Emulator, project: Project, object_store: ObjectStore
+) -> None:
+    said = [f"+ step {number}" for number in range(60)] + ["sha256 of the environment is wrong"]
+    emulator.rule(on="boot", do="init_fails", node="m", output="\n".join(said))
+    run = project.plan()
+    evidence = {"node": f"{run.plan.name}-m", "role": "Master", "ok": False, "seconds": 1.5, "reason": "bad sum"}
+    run.store.put(f"{run.dir.root}/nodes/{run.plan.name}-m.json", json.dumps(evidence).encode())
+    with pytest.raises(ClusterFailed) as failed:
+        done(lambda: run.create("test"))
+    assert failed.value.failure is not None and failed.value.failure.cls is FailureClass.INIT_ACTION
+    text = str(failed.value)
+    assert f"failed on {run.plan.name}-m" in text and "sha256 of the environment is wrong" in text
+    assert "+ step 21" in text and "+ step 20\n" not in text
+    assert "could not be set up (1.5 s): bad sum" in text
+    assert len(emulator.clusters()) == 1 and not failed.value.retryable
+    broken = run.dir.broken()
+    assert broken is not None and broken.failure == failed.value.failure
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
+    assert emulator.clusters() == []
+
+
+def test_what_nodes_say_of_themselves_is_shown_once(emulator: Emulator, project: Project) -> None:
+    emulator.settings(create=2.0)
+    run = project.plan()
+    lines: list[str] = []
+    progress: list[str] = []
+
+    def poke() -> bool:
+        poll = run.create("test")
+        lines.extend(poll.lines)
+        progress.extend(filter(None, [poll.progress]))
+        return poll.done
+
+    poke()
+    run.store.put(f"{run.dir.root}/nodes/mf-m.json", b'{"node": "mf-m", "ok": true, "seconds": 4.25}')
+    wait_for(poke, what="running")
+    assert [line for line in lines if "mf-m" in line] == ["node mf-m is set up (4.2 s)"]
+    assert len(progress) == len(set(progress)) >= 1
+
+
+# ---------------------------------------------------------------- bad input: nothing is made
+
+
+@pytest.mark.parametrize(
+    ("gcp", "words"),
+    [
+        ({"image": "2.9"}, "gcp.image"),
+        ({"zone": "europe-west3-q"}, "gcp.zone"),
+    ],
+)
+def test_what_google_does_not_know_is_refused_at_create(
+    emulator: Emulator, bucket: str, tmp_path: Path, gcp: dict[str, str], words: str
+) -> None:
+    run = Project(tmp_path, make_target(bucket, **gcp)).plan()
+    with pytest.raises(BackendRefused, match=words) as refused:
+        run.create("test")
+    assert not refused.value.retryable
+    receipt = done(lambda: run.delete("test"))
+    assert receipt.rule.startswith("never made") and receipt.billed_seconds == 0
+    assert emulator.history() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cluster": ClusterSpec(worker=WorkerSpec(memory=3 * 10**12))}, "Use a target with `launcher: yarn`"),
+        ({"script_memory": 10**15}, "need one machine"),
+    ],
+)
+def test_what_fits_nowhere_is_refused_by_the_plan(
+    emulator: Emulator, project: Project, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(PlanError, match=words):
+        project.plan(**changes)
+    assert emulator.history() == [] and emulator.count("CreateCluster") == 0
+
+
+def test_a_name_that_becomes_too_long_is_refused_by_the_plan(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
+    target = replace(make_target(bucket), prefix="a-prefix-of-20-chars")
+    with pytest.raises(PlanError, match="51 are allowed; with prefix"):
+        Project(tmp_path, target).plan(name="a" * 33)
+    assert emulator.history() == []
+
+
+def test_a_bucket_that_is_not_there_is_refused_by_the_plan(emulator: Emulator, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no-such-bucket"):
+        Project(tmp_path, make_target("gs://no-such-bucket-of-ours/x")).plan()
+    assert emulator.calls() == {}
+
+
+def test_a_region_that_is_not_there_is_refused_by_the_plan(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"Look at gcp\.region"):
+        Project(tmp_path, make_target(bucket, region="europe-west99")).plan()
+
+
+def test_who_may_not_list_makes_nothing(emulator: Emulator, project: Project) -> None:
+    emulator.rule(on="ListClusters", do="403")
+    with pytest.raises(PlanError, match=r"lacks the permission dataproc\.clusters\.list"):
+        project.plan()
+
+
+def test_a_quota_is_named_and_worth_another_try(emulator: Emulator, project: Project) -> None:
+    emulator.settings(cpus=1)
+    run = project.plan()
+    with pytest.raises((BackendRefused, ClusterFailed)) as refused:
+        done(lambda: run.create("test"))
+    assert refused.value.failure is not None and refused.value.failure.cls is FailureClass.QUOTA
+    assert done(lambda: run.delete("test")).rule.startswith(("never made", "deleted"))
+
+
+def test_two_targets_with_one_prefix_and_project_leave_each_other_alone(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first = Project(tmp_path / "a", make_target(f"{bucket}/a")).living("print(1)")
+    second = Project(tmp_path / "b", make_target(f"{bucket}/b")).plan()
+    assert first.plan.name == second.plan.name
+    with pytest.raises(NotOurs, match="another owner"):
+        second.create("test")
+    assert open_backend(first.plan.target).describe(first.plan.name).state is ClusterState.RUNNING
+
+
+def test_a_driver_that_cannot_start_shows_its_own_words(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    plan = make_plan(target)
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    order, rundir = make_order(target, plan)
+    backend.submit(replace(order, python="/no/such/python"), rundir=rundir)
+    wait_for(lambda: backend.poll(order).state is JobState.ENDED, what="ended")
+    wait_for(lambda: "/no/such/python" in backend.poll(order).detail, what="its output")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _POLICY_TRIES = 3
 """How often a policy that somebody else has just removed is made anew."""
+_SILENT = {"UNHEALTHY", "STALE_STATUS"}
+"""Substates of a cluster whose master may be dead or cut off; healthy ones have none."""
 _GOOGLES = "goog-"
 """Labels that Google adds by itself."""
 
@@ -178,8 +180,8 @@ class DataprocBackend:
         if state is JobState.ENDED:
             said = driver_output(self.target, found.driver_output_resource_uri)
             return JobView(state=state, detail="\n".join([words, *said]))
-        if state is JobState.RUNNING and "STALE_STATUS" in (status.substate.name, *seen.detail.split(", ")):
-            return JobView(state=JobState.SILENT, detail=f"Dataproc has not heard of the cluster's master: {words}")
+        if state is JobState.RUNNING and _SILENT & {status.substate.name, *seen.detail.split(", ")}:
+            return JobView(state=JobState.SILENT, detail=f"Dataproc does not hear its master: {seen.detail}; {words}")
         return JobView(state=state, detail=words)
 
     def cancel(self, order: JobOrder) -> None:
@@ -232,7 +234,7 @@ def view(found: Cluster) -> ClusterView:
     there = len(workers.instance_names)
     missing = max(0, workers.num_instances - there)
     words = [status.state.name]
-    if status.substate.name in ("UNHEALTHY", "STALE_STATUS"):
+    if status.substate.name in _SILENT:
         words.append(status.substate.name)
     if missing:
         words.append(f"{there} of {workers.num_instances} primary workers are there")
