@@ -63,10 +63,10 @@ test: $(STAMP)  ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 killpoints: $(STAMP)  ## kill or stop an actor at every call of a run, in every mode; prints the points (`make test` tries a share)
-	MAYFLY_ALL_KILLPOINTS=1 $(BIN)/python -m pytest tests/killpoints -s $(PYTEST_ARGS)
+	TEST_ALL_KILLPOINTS=1 $(BIN)/python -m pytest tests/killpoints -s $(PYTEST_ARGS)
 
 chaos-cloud: $(STAMP)  ## 500 random fault schedules of the Dataproc API, seeded, some 5 minutes (CHAOS=50: fewer)
-	MAYFLY_CHAOS=$(CHAOS) $(BIN)/python -m pytest tests/chaos -s $(PYTEST_ARGS)
+	TEST_CHAOS=$(CHAOS) $(BIN)/python -m pytest tests/chaos -s $(PYTEST_ARGS)
 
 check: $(STAMP)  ## lint, formatting, types, shell scripts
 	@bash scripts/check.sh $(VENV)

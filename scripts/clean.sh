@@ -16,6 +16,7 @@ if [[ -d .mayfly && -x $mayfly && ${FORCE:-} != 1 ]]; then
     fi
 fi
 
+if [[ -d .cloud ]]; then PYTHONDONTWRITEBYTECODE=1 python3 -m scripts.cloud down; fi
 if [[ -d .hadoop ]]; then PYTHONDONTWRITEBYTECODE=1 python3 -m scripts.hadoop down; fi
 rm -rf .venv .venv-3.1.8 .airflow .mayfly data .pytest_cache .mypy_cache .ruff_cache .hypothesis dist plugins/*.egg-info
 find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -104,9 +105,19 @@ class ObjectStore:
                     raise CloudError(f"no bucket {name!r}: {error.code} {error.read()[:500]!r}") from error
         return f"gs://{name}"
 
+    def put(self, bucket: str, name: str, data: bytes) -> None:
+        name = urllib.parse.quote(name, safe="")
+        self.request("POST", f"/upload/storage/v1/b/{bucket}/o?uploadType=media&name={name}", data)
+
+    def names(self, bucket: str, prefix: str = "") -> list[str]:
+        """Of the bucket's objects."""
+        prefix = urllib.parse.quote(prefix, safe="")
+        said = json.loads(self.request("GET", f"/storage/v1/b/{bucket}/o?prefix={prefix}"))
+        return [item["name"] for item in said.get("items", ())]
+
     def request(self, method: str, path: str, body: object = None) -> bytes:
-        """One call of the JSON API; urllib's HTTPError when it is refused."""
-        data = None if body is None else json.dumps(body).encode()
+        """One call of the JSON API, with bytes or what becomes JSON; urllib's HTTPError when it is refused."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         asked = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
         with _OPENER.open(asked, timeout=30) as answer:
             return bytes(answer.read())

@@ -79,6 +79,8 @@ class ClusterOperator(BaseOperator):
         self.job = job
         self.target = target
         self.members = members
+        self.pages: dict[str, str] = {}
+        """Addresses outside Airflow, see `links`."""
 
     def identity(self, context: Mapping[str, Any]) -> Identity:
         from mayfly.airflow.installation import installation_id
@@ -208,6 +210,8 @@ class CreateClusterOperator(ClusterOperator):
             return
         by = self.by(context)
         self.wait(context, lambda run: run.create(by), patience=self.job.start_timeout + TEARDOWN_PATIENCE)
+        for name, address in self.pages.items():
+            log.info("%s: %s", name, address)
 
 
 class RunJobOperator(ClusterOperator):

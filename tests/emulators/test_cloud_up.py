@@ -1,0 +1,95 @@
+"""`make cloud-up` and `make cloud-down`, without nodes; `make demo-cloud` has those."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mayfly.backends.dataproc import DataprocBackend
+from mayfly.gcs import GcsStore
+from mayfly.names import MANAGED_BY
+from mayfly.project import Project
+from scripts.cloud import left, local, object_store
+from scripts.cloud.object_store import CloudError
+from scripts.hadoop.daemon import started
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    if why := local.missing("none"):
+        pytest.skip("; ".join(why))
+    return tmp_path / "cloud"
+
+
+def cloud(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "scripts.cloud", command, "--folder", str(folder), "--machines", "none"],
+        cwd=local.ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def test_up_and_down(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = cloud("up", folder)
+    assert made.returncode == 0, made.stderr
+    try:
+        store, emulator = local.running(folder)
+        pids = [store.daemon.pid, emulator.pid]
+        assert all(pids)
+        for line in (folder / "env.sh").read_text().splitlines():
+            monkeypatch.setenv(*line.removeprefix("export ").split("=", 1))
+        assert GcsStore(f"gs://{local.BUCKET}/staging").create("a", b"1")
+        assert DataprocBackend(Project(local.ROOT).frozen_target("gcp-demo")).find(MANAGED_BY) == []
+        again = cloud("up", folder)
+        assert (again.returncode, "there is a cloud in" in again.stderr) == (1, True)
+    finally:
+        ended = cloud("down", folder)
+    assert ended.stdout == "the cloud is down\n"
+    assert not folder.exists()
+    assert not [pid for pid in pids if pid and started(pid)]
+    assert cloud("down", folder).stdout == "no cloud was up\n"
+    assert "make cloud-up starts one" in cloud("demo", folder).stderr
+
+
+def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(CloudError) as refused:
+        local.up(tmp_path / "cloud", machines="nodes")
+    said = str(refused.value)
+    assert "no `go` on the PATH" in said and ("only root may make them" in said or "Nodes need" in said)
+    assert "JDK" in said
+    assert not (tmp_path / "cloud").exists()
+
+
+def test_a_start_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "cache" / "mayfly" / "bin" / object_store.program_path().name
+    broken.parent.mkdir(parents=True)
+    broken.write_text("#!/bin/sh\necho 'it is broken' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    done = cloud("up", folder, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert (done.returncode, "it is broken" in done.stderr) == (1, True)
+    assert not folder.exists()
+
+
+def test_a_process_in_namespaces_of_its_own_is_seen() -> None:
+    before = left.look(os.getpid())
+    code = "import sys; sys.stdin.read()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
+        after = left.look(os.getpid())
+        assert f"process {child.pid}" in after.beyond(before)
+        assert child.stdin is not None
+        child.stdin.close()
+    assert left.look(os.getpid()).beyond(before) == []
+
+
+def test_a_free_port_is_not_somebody_elses(tmp_path: Path) -> None:
+    if why := object_store.missing():
+        pytest.skip(why)
+    with object_store.start(tmp_path / "a") as one, object_store.start(tmp_path / "b") as other:
+        assert one.port != other.port
