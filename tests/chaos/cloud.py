@@ -68,7 +68,7 @@ def main(args):
 class StandInDriver(DataprocBackend):
     """The backend with `DRIVER` in the driver's place; asks for a silent job soon."""
 
-    quiet_seconds = 0.5
+    quiet_seconds = 0.2
 
     def submit(self, order: JobOrder, *, rundir: str) -> None:
         buffer = io.BytesIO()
@@ -111,7 +111,7 @@ class CloudRun:
             backend=self.backend,
             launcher="processes",
             staging=f"file://{self.folder}/staging",
-            timing=Timing(stop_grace=0.3, status=0.05, poll_inline=0.05),
+            timing=Timing(stop_grace=0.3, status=0.02, poll_inline=0.05),
             gcp=GcpPlan(project=self.project, region="europe-west3", call_deadline=CALL_DEADLINE, settle=0.5),
         )
 

@@ -1,7 +1,7 @@
 """Whatever the cloud does: no cluster is left once its maximum age has passed, never two of one run, no receipt that is
 not true, no wrong verdict.
 
-`make test` runs a few schedules, `make chaos-cloud` 500 (`MAYFLY_CHAOS=500`; `MAYFLY_CHAOS_FROM=123` begins at a seed).
+`make test` runs a few schedules, `make chaos-cloud` 500 (`TEST_CHAOS=500`; `TEST_CHAOS_FROM=123` begins at a seed).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tests.chaos.cloud import StandInDriver, dump, run_all
 from tests.chaos.schedules import Event, Schedule, draw
 from tests.emulators.dataproc.client import Emulator
 
-COUNT = int(os.environ.get("MAYFLY_CHAOS", "40"))
-FIRST = int(os.environ.get("MAYFLY_CHAOS_FROM", "0"))
+COUNT = int(os.environ.get("TEST_CHAOS", "40"))
+FIRST = int(os.environ.get("TEST_CHAOS_FROM", "0"))
 
 
 @pytest.fixture

@@ -132,6 +132,7 @@ class Actor:
         orders: Orders | None = None,
         trace: Path | None = None,
         sabotage: Callable[[str], None] | None = None,
+        tap: type[Tap] = Tap,
     ) -> None:
         self.step, self.stopped, self.patience = step, False, 4 * world.patience
         self.code: int | None = None
@@ -143,7 +144,7 @@ class Actor:
                 os.setsid()
                 if sabotage is not None:
                     sabotage(step)
-                Tap(world, step, orders or Orders(), trace)
+                tap(world, step, orders or Orders(), trace)
                 perform(world, step, try_number=try_number)
                 code = 0
             except BaseException:
@@ -190,6 +191,8 @@ class Violation(AssertionError):
 class KillPoints:
     """Runs one case after another, each in a fresh world below `folder`."""
 
+    tap: type[Tap] = Tap
+
     def __init__(self, *, backend: str, folder: Path, sabotage: Callable[[str], None] | None = None) -> None:
         self.backend, self.folder, self.sabotage = backend, folder, sabotage
         self._number = count(1)
@@ -203,7 +206,7 @@ class KillPoints:
         return World(folder=folder, backend=self.backend)
 
     def act(self, world: World, step: str, **how: Any) -> Actor:
-        return Actor(world, step, sabotage=self.sabotage, **how)
+        return Actor(world, step, sabotage=self.sabotage, tap=self.tap, **how)
 
     def run_all(self, mode: str, points: Iterable[Point]) -> None:
         """Every point in one mode: "retry", "teardown", "both" or "orphan after <closing|listing|receipt>"."""
@@ -342,8 +345,8 @@ class KillPoints:
         """Plan died before it returned: nothing else runs, and so nothing may have been made."""
         self.cases += 1
         self._orphan.wake().wait()
-        left = open_backend(world.target).find({})
-        if left or _processes(world):
+        left = self.left(world)
+        if left:
             raise Violation(f"{point}: without a plan there is {left}")
         self._clean(world)
 
@@ -360,13 +363,8 @@ class KillPoints:
         if len(set(ran)) != len(ran):
             yield f"an attempt ran twice: {ran}"
         # A receipt must be true, and stay so: whatever is still under way has had its time.
-        backend = open_backend(world.target)
-        left = [f"{view.name} {view.state}" for view in backend.find({"managed-by": "mayfly"})]
-        if left:
+        if left := self.left(world):
             yield f"clusters left beside a receipt: {left}"
-        processes = _processes(world)
-        if processes:
-            yield f"processes left: {processes}"
         receipt = run.dir.receipt()
         if receipt and ran and receipt.rule.startswith("never asked"):
             yield f"the receipt says {receipt.rule!r}, but a job ran"
@@ -375,13 +373,22 @@ class KillPoints:
             yield "green without a job that succeeded"
 
     def _clean(self, world: World) -> None:
+        self.end(world)
+        shutil.rmtree(world.folder, ignore_errors=True)
+
+    def left(self, world: World) -> list[str]:
+        """Clusters and processes that are there, in words."""
+        views = open_backend(world.target).find({"managed-by": "mayfly"})
+        return [*(f"{view.name} {view.state}" for view in views), *(f"process {pid}" for pid in _processes(world))]
+
+    def end(self, world: World) -> None:
+        """Nothing of it is left afterwards."""
         backend = open_backend(world.target)
         for view in backend.find({}):
             if view.state is not ClusterState.ABSENT:
                 backend.delete(view.name, owner=view.labels.get("owner", ""))
         for process in _processes(world):
             psutil.Process(process).kill()
-        shutil.rmtree(world.folder, ignore_errors=True)
 
 
 def _processes(world: World) -> list[int]:

@@ -1,13 +1,16 @@
 """No moment at which a death, or an actor that goes on late, leaves a cluster, a lie or a job that ran twice.
 
 `make test` tries a share of the points in every mode, evenly spread; `make killpoints` tries all of them
-(`MAYFLY_ALL_KILLPOINTS=1`), and prints the list.
+(`TEST_ALL_KILLPOINTS=1`), and prints the list.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -20,11 +23,12 @@ from mayfly.states import ClusterState
 from tests.killpoints.driver import DRIVER_MODES, DriverKillPoints
 from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
 
-ALL = bool(os.environ.get("MAYFLY_ALL_KILLPOINTS"))
+ALL = bool(os.environ.get("TEST_ALL_KILLPOINTS"))
 SHARE = 10_000 if ALL else 14
 PAIRS = 150 if ALL else 12
 SEED = 20261121
 DRIVER_CASES = 4
+CLOUD_CASES = 12
 BACKENDS = ("StandInDriver", "ForgetsNames", "DeletesSlowly")
 """Names retire; names are free again, absence must settle; deletion takes time."""
 
@@ -117,6 +121,29 @@ def test_the_driver_dies_anywhere(driver_points: list[Point], tmp_path: Path) ->
         harness.run_driver(point, mode)
     print(f"\nthe driver: {harness.cases} cases, {len(harness.missed)} points not come to")
     assert len(harness.missed) <= max(1, harness.cases // 4), harness.missed
+
+
+# ---------------------------------------------------------------- Dataproc
+
+
+@pytest.mark.timeout(7200 if ALL else 600)
+def test_a_death_at_any_call_to_google(tmp_path: Path) -> None:
+    """The backend dataproc on the emulated API: every point in every mode, or a share of its remote calls."""
+    most = 10_000 if ALL else CLOUD_CASES
+    command = [sys.executable, "-m", "tests.killpoints.cloud", str(tmp_path), str(most)]
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, check=True
+    )
+    told = json.loads(done.stdout)
+    print(f"\ndataproc: {told['cases']} of {told['of']} cases in {told['seconds']} s, {len(told['points'])} points")
+    if ALL:
+        print("\n".join(told["points"]))
+    assert told["violations"] == []
+    wanted = ("create_cluster", "get_cluster", "list_clusters", "delete_cluster", "submit_job", "get_job", "cancel_job")
+    assert all(f"google.{call}" in told["per_call"] for call in wanted)
+    assert told["cases"] >= min(most, told["of"])
+    assert len(told["missed"]) <= told["cases"] // 3, told["missed"]
 
 
 # ---------------------------------------------------------------- the harness can fail
