@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mayfly.contract import FailureClass, Outcome
 from mayfly.driver.preflight import compare_versions, local_path, make_output, report, unreadable, unwritable
-from tests.driver.driving import Driving
+from tests.driver.driving import LIB, Driving
 
 
 def test_inputs_that_can_be_read(tmp_path: Path) -> None:
@@ -115,3 +119,44 @@ def test_good_inputs_and_outputs_pass(driving: Driving, tmp_path: Path) -> None:
     )
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
     assert [path.name for path in out.iterdir()] == ["x"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_of_somebody_else_is_described() -> None:
+    """As workers, another user than the script, see a folder that the script has made."""
+    code = """
+import os, sys
+from mayfly.driver.preflight import unreadable, unwritable
+os.setgroups([8000]); os.setgid(65534); os.setuid(65534)
+print(unwritable({"o": sys.argv[1]})["o"])
+print(unreadable({"i": sys.argv[1] + "/secret/x"})["i"])
+"""
+    with tempfile.TemporaryDirectory() as parent:  # pytest's own folders are closed to others
+        Path(parent).chmod(0o755)
+        folder = Path(make_output(f"{parent}/out"))
+        folder.chmod(0o755)
+        (folder / "secret").mkdir(mode=0o700)
+        command = [sys.executable, "-c", code, str(folder)]
+        environment = {**os.environ, "PYTHONPATH": str(LIB)}
+        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+    whose = "belongs to uid 0, gid 0, mode"
+    assert f"({folder} {whose} 755; who asks has the groups 8000, 65534)" in said
+    assert f"({folder}/secret {whose} 700; who asks has the groups 8000, 65534)" in said
+
+
+def test_files_on_a_node_with_shares_may_be_written_by_their_group(driving: Driving, tmp_path: Path) -> None:
+    ready, out = tmp_path / "ready.json", tmp_path / "out"
+    ready.write_text('{"shares": ["/shared/a"]}')
+    script = f"""
+import os
+import subprocess
+import sys
+from pathlib import Path
+from dask.distributed import Client
+Path({str(out)!r}, "by script").mkdir()
+Client().submit(lambda: Path({str(out)!r}, "by worker").write_text("x")).result()
+"""
+    drive = driving.run({"job.py": script}, outputs={"out": str(out)}, environment={"MAYFLY_READY_FILE": str(ready)})
+    assert drive.record().outcome is Outcome.SUCCESS, drive.log()
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (out, *out.iterdir())}
+    assert modes == {"out": 0o775, "by script": 0o775, "by worker": 0o664}

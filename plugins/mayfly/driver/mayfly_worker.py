@@ -58,14 +58,24 @@ def tell(settings, text):
         print(f"mayfly: the driver cannot be reached: {error}", file=sys.stderr)
 
 
-def goes_away(settings):
+def node_of(settings):
+    """What the node's set-up says of it, see `mayfly.driver.node`; empty where there was none."""
+    place = settings["env"].get("MAYFLY_READY_FILE") or os.environ.get("MAYFLY_READY_FILE")
+    try:
+        with open(place or "/opt/mayfly/ready.json", encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def goes_away(settings, node):
     """Whether this node's cloud has said that it takes the node away; see `Leaving` of the preload."""
     given = dict(os.environ)
     given.update(settings["env"])
+    if node.get("notice") != "google":
+        return False
     try:
-        with open(given.get("MAYFLY_READY_FILE") or "/opt/mayfly/ready.json", encoding="utf-8") as file:
-            if json.load(file).get("notice") != "google":
-                return False
         host = given.get("GCE_METADATA_HOST") or "metadata.google.internal"
         with socket.create_connection((host.partition(":")[0], int(host.partition(":")[2] or 80)), timeout=2) as line:
             line.sendall(
@@ -73,7 +83,7 @@ def goes_away(settings):
                 b"Host: " + host.encode() + b"\r\n\r\n"
             )
             said = line.makefile("rb").read(4096)
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return False
     return said.partition(b"\r\n\r\n")[2].strip() == b"TRUE"
 
@@ -101,7 +111,8 @@ def main():
         print("mayfly: " + problem, file=sys.stderr)
         tell(settings, problem)
         return CANNOT_START
-    if goes_away(settings):
+    node = node_of(settings)
+    if goes_away(settings, node):
         print(f"mayfly: {socket.gethostname()} is about to be taken away (preempted)", file=sys.stderr)
         time.sleep(HOLD_SECONDS)
         return GOES_AWAY
@@ -127,7 +138,7 @@ def main():
         *["--tls-key", key, "--death-timeout", str(settings["patience"])],
         *settings["arguments"],
     ]
-    os.umask(usual)
+    os.umask(0o002 if node.get("shares") else usual)
     os.execve(sys.executable, command, variables_of(settings, folder, job))
 
 

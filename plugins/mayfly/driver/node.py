@@ -20,6 +20,13 @@ def ready() -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def share_files() -> None:
+    """Where the node has shared directories: what this process and its children make there may be written by its group,
+    since the script and the workers are different users there. (The folders' group is inherited, see docs/gcp.md.)"""
+    if ready().get("shares"):
+        os.umask(0o002)
+
+
 def gateway_port() -> int:
     """The port of loopback that the cloud's gateway shows as Dask's dashboard: for the first driver that comes. 0 where
     there is no gateway, or where another driver has it: any port will do then."""

@@ -77,7 +77,7 @@ def unreadable(inputs: Mapping[str, str]) -> dict[str, str]:
         try:
             problem = _read_problem(location)
         except Exception as error:
-            problem = f"{type(error).__name__}: {error}"
+            problem = _words(error, location)
         if problem:
             problems[name] = problem
     return problems
@@ -89,7 +89,9 @@ def _read_problem(location: str) -> str:
         found = sorted(glob.glob(path)) if glob.has_magic(path) and not os.path.exists(path) else [path]
         if not found:
             return "no file matches"
-        if not os.path.exists(found[0]):
+        try:
+            os.stat(found[0])  # `exists` would not tell a closed folder from an absent file
+        except (FileNotFoundError, NotADirectoryError):
             return "does not exist"
         if os.path.isdir(found[0]):
             os.listdir(found[0])
@@ -138,8 +140,30 @@ def unwritable(folders: Mapping[str, str]) -> dict[str, str]:
         try:
             _write_and_delete(folder, probe)
         except Exception as error:
-            problems[name] = f"{type(error).__name__}: {error}"
+            problems[name] = _words(error, folder)
     return problems
+
+
+def _words(error: Exception, location: str) -> str:
+    """What went wrong; where it is a matter of permissions on a file system, whose folder it is and who asks."""
+    text = f"{type(error).__name__}: {error}"
+    path = local_path(location)
+    if path is None or not isinstance(error, PermissionError):
+        return text
+    for place in (Path(path), *Path(path).parents):
+        with contextlib.suppress(OSError):
+            found = place.stat()
+            break
+    else:
+        return text
+    groups = ", ".join(map(str, sorted({os.getgid(), *os.getgroups()})))
+    text += (
+        f" ({place} belongs to uid {found.st_uid}, gid {found.st_gid}, mode {found.st_mode & 0o7777:o}; who asks has "
+    )
+    text += f"the groups {groups}"
+    if os.getuid() == 0:
+        text += "; root is refused where an NFS export squashes it: there it is another user"
+    return text + ")"
 
 
 def _write_and_delete(folder: str, probe: str) -> None:
@@ -190,7 +214,7 @@ async def run(
                 try:
                     folders[name] = await asyncio.to_thread(make_output, location)
                 except Exception as error:
-                    problem = f"{type(error).__name__}: {error}"
+                    problem = _words(error, location)
                     _complain("output", outputs, {f"the script's side, {mine['who']}": {name: problem}}, "make")
             there = await client.run(unwritable, folders)
             found = {

@@ -24,7 +24,7 @@ from typing import Any
 
 from mayfly.classify import Facts
 from mayfly.contract import JobOrder, Phase, Started, Timestamp, encode
-from mayfly.driver import environment, tree
+from mayfly.driver import environment, node, tree
 from mayfly.driver.carrier import Carrier
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import Evidence, oom_kills
@@ -396,6 +396,7 @@ def main(arguments: list[str]) -> int:
         print(f"mayfly: nothing can be recorded, so nothing is started: {error}", file=sys.stderr)
         return 2
     tree.become_subreaper()
+    node.share_files()
     try:
         supervisor = Supervisor(attempt, order)
     except OSError as error:  # no scratch space, no file descriptors
