@@ -12,6 +12,9 @@ NODE_ROOT = "/opt/mayfly"
 NODE_PYTHON = f"{NODE_ROOT}/env/bin/python3"
 """The job's packed interpreter, at the same path on every node."""
 
+LONGEST_LIFE = 14 * 86400.0
+"""Seconds; Dataproc's own bound of every time to live (REST reference of LifecycleConfig)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NfsShare:

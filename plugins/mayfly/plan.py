@@ -26,15 +26,13 @@ from mayfly.contract import (
 )
 from mayfly.errors import PlanError
 from mayfly.names import MANAGED_BY, MAX_NAME, cluster_name, label, max_job_length, run_key
-from mayfly.nodes import NodeGroup, NodesPlan
+from mayfly.nodes import LONGEST_LIFE, NodeGroup, NodesPlan
 from mayfly.spec import JobSpec
 
 SMALLEST_WORKER = 256 * 2**20
 """Bytes; a worker's interpreter with dask, numpy and pandas needs about 140 MiB before it holds any data."""
 SLACK_SECONDS = 600.0
 """Added to the sum of all limits, so that expiry never comes before the deadlines it backs up."""
-LONGEST_CLOUD_LIFE = 14 * 86400.0
-"""Seconds after which Dataproc deletes any cluster."""
 SECONDARY = r"-sw-[a-z0-9]{4}(\.|$)"
 """In the names of nodes that may be taken away, as Dataproc makes them."""
 _NOT_INTENTION = ("name", "generation", "owner", "created_at", "expires_at", "labels", "hash", "schema")
@@ -98,10 +96,10 @@ def make_plan(
         yarn = replace(yarn, master_not_on=yarn.master_not_on or SECONDARY)
     limits = Limits(start=job.start_timeout, job=job.timeout, stall=job.stall_timeout)
     expires_at = Timestamp(now + (max_age or longest_life(limits, jobs=jobs, attempts=attempts)))
-    if target.gcp is not None and expires_at - now > LONGEST_CLOUD_LIFE:
+    if target.gcp is not None and expires_at - now > LONGEST_LIFE:
         raise PlanError(
             f"the run may take {(expires_at - now) / 86400:.1f} days (start, {jobs} jobs with up to {attempts} "
-            f"attempts, deletion), and Dataproc lets no cluster live longer than {LONGEST_CLOUD_LIFE / 86400:.0f}; "
+            f"attempts, deletion), and Dataproc lets no cluster live longer than {LONGEST_LIFE / 86400:.0f}; "
             "lower `timeout` or `retries` of the job, or run fewer jobs on one cluster"
         )
     run = run_key(identity)

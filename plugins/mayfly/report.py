@@ -206,6 +206,7 @@ def render_text(
     verdict: str,
     problems: Sequence[str] = (),
     report: str = "",
+    broken: Failure | None = None,
 ) -> str:
     """The run in a few lines: outcome, seconds per phase, peaks, proof of deletion, path of the report page."""
     total = totals(records)
@@ -213,11 +214,12 @@ def render_text(
     took = "" if running else f" in {format_duration(span(plan, records, receipt))}"
     lines = [f"{plan.job}: {verdict}{took} on target {plan.target.name} ({plan.workers})"]
     lines += [f"  problem    {_printable(problem)}" for problem in problems]
-    for record in last_attempts(records).values():
-        if record.failure is not None:
-            lines.append(f"  {record.job}, attempt {record.attempt}: {record.failure.cls}")
-            lines += [f"    | {_indent(line)}{_printable(line)}" for line in record.failure.evidence]
-            lines += [f"    {_printable(record.failure.advice)}"] if record.failure.advice else []
+    why = [("the cluster never came up", broken)] if broken else []
+    why += [(f"{r.job}, attempt {r.attempt}", r.failure) for r in last_attempts(records).values() if r.failure]
+    for what, failure in why:
+        lines.append(f"  {what}: {failure.cls}")
+        lines += [f"    | {_indent(line)}{_printable(line)}" for line in failure.evidence]
+        lines += [f"    {_printable(failure.advice)}"] if failure.advice else []
     notes = list(dict.fromkeys([*plan.notes, *(note for record in records for note in record.notes)]))
     lines += [f"  note       {_printable(note)}" for note in notes]
     if records:
@@ -270,12 +272,14 @@ def render_report(
     metrics: Mapping[str, Sequence[object]] | None = None,
     links: Mapping[str, str] | None = None,
     states: Mapping[str, str] | None = None,
+    broken: Failure | None = None,
 ) -> str:
     """The page, as one HTML document.
 
     `verdict` is the headline (`Verdict.word`). `metrics` holds samples by `"<job>/<attempt>"`. `links` maps a text to
     an address; those whose text begins with `"<job>/<attempt>/"` are shown at that attempt, and only http, https,
-    file and relative addresses become links. `states` are task states by name.
+    file and relative addresses become links. `states` are task states by name, `broken` says why the cluster never
+    came up.
     """
     from mayfly.report_page import render_page  # Jinja is not needed for verdicts, nor by the driver
 
@@ -288,6 +292,7 @@ def render_report(
         metrics=metrics or {},
         links=links or {},
         states=states or {},
+        broken=broken,
     )
 
 

@@ -68,6 +68,7 @@ def render_page(
     metrics: Mapping[str, Sequence[object]],
     links: Mapping[str, str],
     states: Mapping[str, str],
+    broken: Failure | None = None,
 ) -> str:
     """See `mayfly.report.render_report`."""
     records = sorted(records, key=lambda record: (record.started_at, record.job, record.attempt))
@@ -82,6 +83,7 @@ def render_page(
         headline=_headline(plan, verdict, format_duration(span(plan, records, receipt))),
         problems=_unexplained(problems, records),
         failures=failures(records),
+        broken=broken,
         facts=_facts(plan, records, receipt),
         planned=_planned(plan),
         recorded=_recorded(records) if records else (),

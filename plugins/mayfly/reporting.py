@@ -6,7 +6,8 @@ import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mayfly.contract import Receipt, Record
+from mayfly.contract import Failure, Receipt, Record
+from mayfly.errors import ContractError
 from mayfly.lifecycle import Run
 from mayfly.progress import progress_line
 from mayfly.report import Verdict, render_report, render_text, verdict
@@ -43,6 +44,7 @@ def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[st
         metrics={f"{attempt.job}/{attempt.number}": samples(attempt) for attempt in run.attempts()},
         links=links(run, records),
         states=states,
+        broken=broken_of(run),
     )
     run.store.put(f"{run.dir.root}/{PAGE}", page.encode())
     return judged, _text(run, judged, records=records, receipt=receipt)
@@ -57,7 +59,17 @@ def _text(run: Run, judged: Verdict, *, records: Sequence[Record], receipt: Rece
         verdict=judged.word,
         problems=judged.problems,
         report=page_address(run) if there else "",
+        broken=broken_of(run),
     )
+
+
+def broken_of(run: Run) -> Failure | None:
+    """Why the cluster never came up, where that was found out."""
+    try:
+        found = run.dir.broken()
+    except ContractError:
+        return None
+    return found.failure if found else None
 
 
 def page_address(run: Run) -> str:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from mayfly.attempts import record_of_the_dead
 from mayfly.backends.base import open_backend
 from mayfly.backends.dataproc import DataprocBackend
-from mayfly.contract import Failure, FailureClass, FrozenTarget, Identity, Outcome, Timing
+from mayfly.contract import Failure, FailureClass, FrozenTarget, Identity, Outcome, Timestamp, Timing
 from mayfly.errors import (
     BackendBusy,
     BackendRefused,
@@ -29,8 +30,10 @@ from mayfly.lifecycle import JobRequest, Run
 from mayfly.nodes import GcpPlan
 from mayfly.planning import plan_step
 from mayfly.poke import Poll
+from mayfly.rundir import RunDir
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState, JobState
+from mayfly.stores import open_store
 from scripts.cloud.object_store import ObjectStore
 from tests.backends.conformance import BackendConformance, make_order, make_plan, wait_for
 from tests.emulators.dataproc.client import Emulator
@@ -200,6 +203,56 @@ def _delete(backend: DataprocBackend, plan: Any) -> bool:
     return backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT
 
 
+@pytest.mark.parametrize(
+    ("state", "substate", "job", "lost"),
+    [
+        ("RUNNING", "UNSPECIFIED", JobState.RUNNING, ""),
+        ("UPDATING", "UNSPECIFIED", JobState.RUNNING, ""),
+        ("RUNNING", "UNHEALTHY", JobState.SILENT, ""),
+        ("RUNNING", "STALE_STATUS", JobState.SILENT, ""),
+        ("REPAIRING", "UNSPECIFIED", JobState.RUNNING, ""),
+        ("STOPPED", "UNSPECIFIED", JobState.ENDED, "error: STOPPED"),
+        ("ERROR", "UNSPECIFIED", JobState.ENDED, "error: ERROR"),
+    ],
+)
+def test_a_driver_does_not_outlive_its_cluster(
+    emulator: Emulator,
+    target: FrozenTarget,
+    backend: DataprocBackend,
+    state: str,
+    substate: str,
+    job: JobState,
+    lost: str,
+) -> None:
+    emulator.rule(on="job", do="body", seconds=600.0)
+    plan = make_plan(target)
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    order, rundir = make_order(target, plan)
+    backend.submit(order, rundir=rundir)
+    emulator.set_state(plan.name, state, substate=substate)
+    wait_for(lambda: backend.poll(order).state is job, what=str(job))
+    assert backend.poll(order).lost.startswith(lost) and bool(backend.poll(order).lost) is bool(lost)
+
+
+def test_a_master_that_neither_dataproc_nor_the_store_hears_is_lost(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    emulator.rule(on="job", do="body", seconds=600.0)
+    plan = make_plan(target)
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    order, rundir = make_order(target, plan)
+    backend.submit(order, rundir=rundir)
+    emulator.set_state(plan.name, "RUNNING", substate="UNHEALTHY")
+    attempt = RunDir(open_store(target.staging), plan.name).attempt(order.job, order.attempt)
+    for age, dead in ((1.0, False), (30.0, False), (45.0, True)):
+        record = record_of_the_dead(attempt, replace(order, at=Timestamp(time.time() - age)), backend)
+        assert (record is not None) is dead
+    assert record is not None and record.failure is not None
+    assert record.failure.cls is FailureClass.CLUSTER_LOST and "UNHEALTHY" in record.failure.summary()
+
+
 def test_a_cluster_with_too_few_primary_nodes_is_not_ready(
     emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
 ) -> None:
@@ -351,6 +404,10 @@ def test_a_failed_init_action_is_told_before_anything_is_deleted(
     assert broken is not None and broken.failure == failed.value.failure
     assert done(lambda: run.delete("test")).rule.startswith("deleted")
     assert emulator.clusters() == []
+    poll = run.report({"plan": "success", "create_cluster": "failed", "delete_cluster": "success"})
+    assert not poll.result.ok and "  the cluster never came up: init action" in poll.lines
+    page = (run.store.get(f"{run.dir.root}/report.html") or b"").decode()
+    assert "Why the cluster never came up" in page and "sha256 of the environment is wrong" in page
 
 
 def test_what_nodes_say_of_themselves_is_shown_once(emulator: Emulator, project: Project) -> None:

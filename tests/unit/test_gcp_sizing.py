@@ -14,6 +14,7 @@ from mayfly.errors import PlanError
 from mayfly.gcp.machines import FAMILIES, GIB, MACHINES
 from mayfly.gcp.sizing import MASTER_CORES, MASTER_MIB, MIB, STEP_MIB, Layout, container_mib, plan_nodes, yarn_mib
 from mayfly.nodes import GcpPlan, NodeGroup, NodesPlan
+from tests.emulators.dataproc import catalogue
 
 GB = 10**9
 GCP = GcpPlan(project="acme-data", region="europe-west3")
@@ -172,3 +173,7 @@ def test_one_machine_for_the_launcher_processes() -> None:
 def test_what_fits_nowhere_is_refused_with_the_largest_that_does(asked: WorkersPlan, gcp: GcpPlan, words: str) -> None:
     with pytest.raises(PlanError, match=words):
         plan_nodes(asked, gcp=gcp, launcher="yarn", script_memory=None)
+
+
+def test_the_emulator_knows_the_same_machines() -> None:
+    assert [(m.cores, m.memory) for m in MACHINES] == [catalogue.machine(machine.name) for machine in MACHINES]

@@ -39,7 +39,7 @@ _GOOGLES = "goog-"
 class DataprocBackend:
     """See the module's docstring and `ClusterBackend`."""
 
-    quiet_seconds = 30.0
+    quiet_seconds = 20.0
 
     def __init__(self, target: FrozenTarget) -> None:
         self.target = target
@@ -55,7 +55,7 @@ class DataprocBackend:
 
     def create(self, plan: Plan) -> ClusterView:
         """Idempotent by the name, and by a request id made of the nonce: ALREADY_EXISTS = look whose it is."""
-        verb = self.calls.verb(f"create cluster {plan.name}")
+        verb = self.calls.verb(f"create cluster {plan.name}", needed=False)
         request = self._region(
             request_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{plan.name}/{plan.owner}")),
             cluster=cluster(plan, now=time.time()),
@@ -149,7 +149,7 @@ class DataprocBackend:
 
     def submit(self, order: JobOrder, *, rundir: str) -> None:
         """Idempotent by the job's id, which Google takes once."""
-        verb = self.calls.verb(f"submit job {job_id(order)}")
+        verb = self.calls.verb(f"submit job {job_id(order)}", needed=False)
         try:
             verb(self.calls.jobs.submit_job, self._region(job=job(order, rundir=rundir)))
         except AlreadyExists:

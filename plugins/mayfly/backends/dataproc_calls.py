@@ -80,9 +80,10 @@ class DataprocCalls:
 
         return self._client(AutoscalingPolicyServiceClient)
 
-    def verb(self, name: str) -> Verb:
-        """What is asked in one verb of the backend, all of it within the target's `call_deadline`."""
-        return Verb(self, name)
+    def verb(self, name: str, *, needed: bool = True) -> Verb:
+        """What is asked in one verb of the backend, all of it within the target's `call_deadline`. `needed`: a clear no
+        is worth another try, since a cluster must not stay for lack of a permission that somebody may give."""
+        return Verb(self, name, needed=needed)
 
     def _client(self, kind: Callable[..., T]) -> T:
         if not self.emulator:
@@ -103,8 +104,8 @@ def _transport(kind: Any) -> Any:
 class Verb:
     """Calls of one verb: they share its deadline."""
 
-    def __init__(self, calls: DataprocCalls, name: str) -> None:
-        self._calls, self._name = calls, name
+    def __init__(self, calls: DataprocCalls, name: str, *, needed: bool) -> None:
+        self._calls, self._name, self._needed = calls, name, needed
         self._until = time.monotonic() + calls.gcp.call_deadline
 
     def __call__(self, method: Callable[..., T], request: dict[str, Any]) -> T:
@@ -154,7 +155,9 @@ class Verb:
         kinds = {"NOT_FOUND": NotFound, "ALREADY_EXISTS": AlreadyExists, "FAILED_PRECONDITION": WrongState}
         account = self._calls.account
         failure = refusal(code=code, message=message, verb=self._name, account=account)
-        return kinds.get(code, BackendRefused)(failure)
+        refused = kinds.get(code, BackendRefused)(failure)
+        refused.retryable = refused.retryable or self._needed
+        return refused
 
     def _nobody(self, error: Exception) -> CredentialsUnavailable:
         return CredentialsUnavailable(

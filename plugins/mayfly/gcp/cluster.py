@@ -13,8 +13,7 @@ from typing import Any
 
 from mayfly.contract import JobOrder, Plan
 from mayfly.gcp.sizing import STEP_MIB
-from mayfly.gcp.spec import LONGEST_LIFE
-from mayfly.nodes import GcpPlan, NodeGroup, NodesPlan
+from mayfly.nodes import LONGEST_LIFE, GcpPlan, NodeGroup, NodesPlan
 
 SHORTEST_LIFE = 600.0
 """Seconds; Dataproc takes no shorter time to live (documented)."""

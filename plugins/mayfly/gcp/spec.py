@@ -9,12 +9,10 @@ from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_valida
 
 from mayfly.fields import Duration, KeyedError, Model, Size
 from mayfly.gcp.machines import FAMILIES
-from mayfly.nodes import GcpPlan, NfsShare
+from mayfly.nodes import LONGEST_LIFE, GcpPlan, NfsShare
 from mayfly.units import format_duration
 
 IMAGES: Final = ("2.2", "2.3", "3.0")
-LONGEST_LIFE: Final = 14 * 86400.0
-"""Seconds; Dataproc's own bound of every time to live (REST reference of LifecycleConfig)."""
 _MOUNT: Final = r"/shared(/[A-Za-z0-9._-]+)+"
 
 

@@ -79,4 +79,6 @@ def machine(name: str) -> tuple[int, int] | None:
         return None
     if family == "t2d" and kind != "standard":
         return None
+    if name == "n2-highmem-128":  # the one that does not follow its kind
+        return cores, 864 * GIB
     return cores, int(cores * _OTHER.get((family, kind), _GIB_PER_CORE[kind]) * GIB)
