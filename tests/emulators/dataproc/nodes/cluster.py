@@ -162,6 +162,8 @@ class Cluster:
     def add(self, nodes: Sequence[MachineNode]) -> None:
         assert self.services is not None
         layout = self.services.layout
+        with self._failures(nodes[0].name):
+            self.services.readmit(node.name for node in nodes)
         self._announce(nodes)
         self._each(nodes, lambda node: self._bring_up(node, layout, layout.workers, self.ended))
         with self._failures(nodes[0].name):

@@ -274,8 +274,14 @@ class Farm:
             starter.wait()
             _close(starter)
             raise
-        link = "v" + "-".join(address.split(".")[2:])
-        _ip(self.pid, f"link add {link} type veth peer name eth0 netns {pid}", f"link set {link} master br0 up")
+        # The hardware address follows from the other, as on Compute Engine: a node that comes back is known at once.
+        mac = ":".join(f"{int(part):02x}" for part in ("66", "1", *address.split(".")))
+        link = _link(address)
+        _ip(
+            self.pid,
+            f"link add {link} type veth peer name eth0 address {mac} netns {pid}",
+            f"link set {link} master br0 up",
+        )
         _ip(
             pid,
             "link set lo up",
@@ -287,8 +293,7 @@ class Farm:
 
     def link(self, node: Node, up: bool) -> None:
         """Cut a node off, or connect it again: as when a switch fails, nobody is told."""
-        link = "v" + "-".join(node.address.split(".")[2:])
-        _ip(self.pid, f"link set {link} {'up' if up else 'down'}")
+        _ip(self.pid, f"link set {_link(node.address)} {'up' if up else 'down'}")
 
     def end(self) -> None:
         """SIGKILL for all; returns when the namespaces' processes are gone. Idempotent."""
@@ -357,6 +362,11 @@ def _close(starter: subprocess.Popen[bytes]) -> None:
     for pipe in (starter.stdin, starter.stdout, starter.stderr):
         if pipe:
             pipe.close()
+
+
+def _link(address: str) -> str:
+    """The farm's end of a node's link."""
+    return "v" + "-".join(address.split(".")[2:])
 
 
 def _children(pid: int) -> list[int]:

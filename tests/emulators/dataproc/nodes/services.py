@@ -144,6 +144,8 @@ class Services:
         """Node -> its state in YARN, by its name without domain."""
         every = "NEW,RUNNING,UNHEALTHY,DECOMMISSIONING,DECOMMISSIONED,LOST,REBOOTED,SHUTDOWN"
         found = ((self.ask(f"nodes?states={every}") or {}).get("nodes") or {}).get("node", [])
+        # A node that came back under its name is in the list twice.
+        found.sort(key=lambda node: node["state"] == "RUNNING")
         return {node["nodeHostName"].split(".")[0]: node["state"] for node in found}
 
     def running(self) -> set[str]:
@@ -196,12 +198,7 @@ class Services:
             return
         with self._lock:
             self._excluded |= wanted
-            hosts = "".join(f"{self.hostname(name)}\n" for name in sorted(self._excluded))
-        self.master.put({hadoop.EXCLUDE: hadoop.Entry(content=hosts)})
-        graceful = ["-g", str(round(seconds)), "-server"] if seconds >= 1 else []
-        env = self.layout.client_environment() | {"HOME": "/var/lib/hadoop-yarn"}
-        user = (hadoop.USERS["yarn"], hadoop.HADOOP_GROUP)
-        self.master.run("yarn", "rmadmin", "-refreshNodes", *graceful, env=env, user=user, seconds=120)
+        self._refresh(seconds)
         out = {"DECOMMISSIONED", "LOST", "SHUTDOWN"}
         deadline = time.monotonic() + seconds + 10
         while time.monotonic() < deadline:
@@ -209,6 +206,23 @@ class Services:
             if all(states.get(name, "LOST") in out for name in wanted):
                 return
             time.sleep(_POLL_SECONDS)
+
+    def readmit(self, names: Iterable[str]) -> None:
+        """Nodes that were decommissioned may come again."""
+        with self._lock:
+            back = self._excluded & set(names)
+            self._excluded -= back
+        if back:
+            self._refresh(0)
+
+    def _refresh(self, graceful_seconds: float) -> None:
+        with self._lock:
+            hosts = "".join(f"{self.hostname(name)}\n" for name in sorted(self._excluded))
+        self.master.put({hadoop.EXCLUDE: hadoop.Entry(content=hosts)})
+        graceful = ["-g", str(round(graceful_seconds)), "-server"] if graceful_seconds >= 1 else []
+        env = self.layout.client_environment() | {"HOME": "/var/lib/hadoop-yarn"}
+        user = (hadoop.USERS["yarn"], hadoop.HADOOP_GROUP)
+        self.master.run("yarn", "rmadmin", "-refreshNodes", *graceful, env=env, user=user, seconds=120)
 
     def hostname(self, name: str) -> str:
         """As a NodeManager registers itself: with its domain."""
