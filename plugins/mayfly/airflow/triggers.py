@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 LOOK_SECONDS = 30.0
 LONGEST_WATCH = 300.0
 """Seconds after which the task looks itself: at the backend, and at its deadlines."""
-SILENT_SECONDS = 30.0
-"""A driver whose heartbeat has not changed for so long (or 15 of its intervals) may be dead; the task asks the
+SILENT_SECONDS = 20.0
+"""A driver whose heartbeat has not changed for so long (or 10 of its intervals) may be dead; the task asks the
 backend."""
+LONGEST_PAUSE = 15.0
+"""Seconds between two looks, however old the wait is: a cluster that died is to be noticed within a minute."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class JobTrigger(BaseTrigger):
         looks = looks_at(handle.target.staging)
         started = alive = time.monotonic()
         longest = min(LONGEST_WATCH, timing.lease_ttl / 3)
-        silent = max(SILENT_SECONDS, 15 * timing.status)
+        silent = max(SILENT_SECONDS, 10 * timing.status)
         heartbeat: float | None = None
         # After a restart of the triggerer all triggers begin at once; they should not look at once.
         await asyncio.sleep(random.uniform(0.0, self._interval(handle)))
@@ -95,7 +97,7 @@ class JobTrigger(BaseTrigger):
 
     def _interval(self, handle: Handle) -> float:
         age, poll = time.time() - self.since, handle.target.timing.poll
-        return next((pause for until, pause in poll if age < until), poll[-1][1])
+        return min(LONGEST_PAUSE, next((pause for until, pause in poll if age < until), poll[-1][1]))
 
     def _look(self, handle: Handle) -> _Seen:
         """In a thread: read what is new, renew the lease."""
