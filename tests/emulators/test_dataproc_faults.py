@@ -228,19 +228,50 @@ def test_a_secondary_worker_is_replaced(by: str, do: str, google: Google, emulat
 
 def test_a_master_that_is_lost(google: Google, emulator: Emulator, tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text("import time; time.sleep(600)")
+    emulator.settings(master_lost=0.3)
     google.create()
     google.submit(f"file://{tmp_path}/main.py")
     until(lambda: google.job().status.state.name == "RUNNING")
     emulator.node("c", "m", "lose")
+    until(lambda: google.get().status.substate.name == "STALE_STATUS")
     until(lambda: google.state() == "ERROR")
     assert until(lambda: (job := google.job()).done and job).status.state.name == "ERROR"
 
 
 def test_a_master_without_network(google: Google, emulator: Emulator) -> None:
+    emulator.rule(on="job", do="body", seconds=60)
     google.create()
+    google.submit("gs://b/main.py")
+    until(lambda: google.job().status.state.name == "RUNNING")
     emulator.node("c", "m", "cut")
-    until(lambda: google.get().status.substate.name == "UNHEALTHY")
+    until(lambda: google.get().status.substate.name == google.job().status.substate.name == "STALE_STATUS")
     emulator.node("c", "m", "heal")
-    until(lambda: google.get().status.substate.name == "UNSPECIFIED")
+    until(lambda: google.get().status.substate.name == google.job().status.substate.name == "UNSPECIFIED")
     with pytest.raises(ValueError, match="there are: c-m"):
         emulator.node("c", "w-9", "lose")
+
+
+def test_a_primary_worker_that_never_came(google: Google, emulator: Emulator) -> None:
+    emulator.rule(on="boot", do="missing", node="w-1")
+    config = google.create(config=WORKERS).config
+    assert list(config.worker_config.instance_names) == ["c-w-0"] and config.worker_config.num_instances == 2
+    assert emulator.clusters()[0]["machines"] == ["c-m", "c-w-0"]
+
+
+def test_many_at_once(emulator: Emulator) -> None:
+    """200 clusters through an API that lets 100 changes a minute through: who is refused has made nothing."""
+    emulator.settings(cluster_quota=100)
+    client = Google(emulator)
+
+    def create(number: int) -> bool:
+        try:
+            client.create(f"c{number}", wait=False)
+        except exceptions.ResourceExhausted:
+            return False
+        return True
+
+    with ThreadPoolExecutor(50) as pool:
+        made = list(pool.map(create, range(200)))
+    assert sum(made) == 100 == len(emulator.history())
+    assert len(client.list(page_size=30)) == 100
+    client.close()

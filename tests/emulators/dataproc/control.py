@@ -133,7 +133,7 @@ class Control:
             entry.started.wait(60)
             world.machines.stop(entry.spec)
         with world.lock:
-            for several in (world.history, world.jobs, world.policies, world.requests, world.operations):
+            for several in (world.history, world.jobs, world.policies, world.requests, world.operations, world.recent):
                 several.clear()
             world.calls.clear()
             world.log.clear()

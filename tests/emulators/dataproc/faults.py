@@ -37,7 +37,7 @@ VERB_EFFECTS = {
     ),
 }
 _KNOWN = {
-    "boot": {"stuck", "error", "init_fails", "init_hangs", "delay"},
+    "boot": {"stuck", "error", "init_fails", "init_hangs", "delay", "missing"},
     "running": {"error", "preempt", "lose", "cut", "heal"},
     "shutdown": {"stuck", "error", "delay"},
     "job": {"body", "stuck", "lost", "error", "cluster_error"},

@@ -94,6 +94,7 @@ class Jobs:
         entry = JobEntry(key=key, pb=pb, cluster=cluster)
         world.set_job_state(entry, JobState.PENDING)
         world.jobs[key] = entry
+        cluster.active.add(job_id)
         threading.Thread(target=_live, args=(world, entry), daemon=True).start()
         return entry
 
@@ -178,15 +179,12 @@ def _live(world: World, entry: JobEntry) -> None:
     except Exception as crash:
         code, why = -1, f"Task could not be run: {type(crash).__name__}: {crash}"
     with world.lock:
-        if not entry.ended.is_set():
-            entry.ended.set()
-            if entry.cancelled.is_set():
-                world.set_job_state(entry, JobState.CANCELLED)
-            elif code:
-                world.set_job_state(entry, JobState.ERROR, why or _report(entry))
-            else:
-                world.set_job_state(entry, JobState.DONE)
-            entry.pb.done = True
+        if entry.cancelled.is_set():
+            world.end_job(entry, JobState.CANCELLED)
+        elif code:
+            world.end_job(entry, JobState.ERROR, why or _report(entry))
+        else:
+            world.end_job(entry, JobState.DONE)
         world.idle(entry.cluster)
 
 

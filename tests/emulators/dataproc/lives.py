@@ -17,7 +17,7 @@ from tests.emulators.dataproc import checks, shapes
 from tests.emulators.dataproc.errors import ApiError
 from tests.emulators.dataproc.faults import Rule
 from tests.emulators.dataproc.machines import FaultKind, NodeFailed, init_failed
-from tests.emulators.dataproc.world import ClusterEntry, Operation, State, World
+from tests.emulators.dataproc.world import ClusterEntry, JobEntry, Operation, State, World
 
 DEAD = (State.ERROR, State.DELETING, State.STOPPED, State.STOPPING)
 JobState = sdk.JobStatus.State
@@ -80,6 +80,11 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
                 entry.cancelled.wait()
             elif rule["do"] == "error":
                 raise reason(entry, rule)
+        missing = [f"{entry.name}-{rule['node']}" for rule in rules if rule["do"] == "missing"]
+        with world.lock:
+            for name in missing:
+                if name in entry.pb.config.worker_config.instance_names:
+                    entry.pb.config.worker_config.instance_names.remove(name)
         nodes = shapes.nodes_of(entry.pb)
         failing = [rule for rule in rules if rule["do"] in ("init_fails", "init_hangs")]
         if failing and not entry.cancelled.is_set():
@@ -163,17 +168,27 @@ def node_fault(world: World, entry: ClusterEntry, node: str, kind: FaultKind) ->
     role = nodes[node].role
     world.machines.fault(entry.spec, node, kind)
     if kind in ("cut", "heal") and role == "master":
-        with world.lock:
-            if entry.state == State.RUNNING:
-                substate = sdk.ClusterStatus.Substate["UNHEALTHY" if kind == "cut" else "UNSPECIFIED"]
-                world.set_state(entry, State.RUNNING, substate=substate)
+        stale(world, entry, kind == "cut")
     if kind in ("lose", "preempt"):
         if kind == "preempt":
             entry.cancelled.wait(world.settings.preempt_notice)
         if role == "master":
+            stale(world, entry, True)
+            _wait(entry, world.settings.master_lost)
             die(world, entry, f"Master instance '{node}' is gone.")
         elif role == "secondary" and not entry.cancelled.is_set():
             _replace(world, entry, node)
+
+
+def stale(world: World, entry: ClusterEntry, is_it: bool) -> None:
+    """Whether Dataproc has lost sight of the master's agent, which reports for the cluster and its jobs."""
+    substate = "STALE_STATUS" if is_it else "UNSPECIFIED"
+    with world.lock:
+        if entry.state == State.RUNNING:
+            world.set_state(entry, State.RUNNING, substate=sdk.ClusterStatus.Substate[substate])
+        for job in active_jobs(world, entry):
+            if job.pb.status.state == JobState.RUNNING:
+                world.set_job_state(job, JobState.RUNNING, substate=sdk.JobStatus.Substate[substate])
 
 
 def _replace(world: World, entry: ClusterEntry, node: str) -> None:
@@ -306,12 +321,14 @@ def _delete(world: World, entry: ClusterEntry, operation: Operation) -> None:
 def end_jobs(world: World, entry: ClusterEntry, why: str) -> None:
     """Jobs of a cluster that is no more: in ERROR at once, whatever their processes do."""
     with world.lock:
-        for job in world.jobs.values():
-            if job.cluster is entry and not job.ended.is_set():
-                job.ended.set()
-                job.cancelled.set()
-                world.set_job_state(job, JobState.ERROR, why)
-                job.pb.done = True
+        for job in active_jobs(world, entry):
+            job.cancelled.set()
+            world.end_job(job, JobState.ERROR, why)
+
+
+def active_jobs(world: World, entry: ClusterEntry) -> list[JobEntry]:
+    project, region, _ = entry.key
+    return [world.jobs[project, region, job] for job in entry.active]
 
 
 # ---------------------------------------------------------------- too old
@@ -350,7 +367,7 @@ def _overdue(world: World, entry: ClusterEntry, now: float) -> str:
         lifecycle = entry.pb.config.lifecycle_config
         if entry.state != State.RUNNING or not lifecycle.HasField("idle_delete_ttl"):
             return ""
-        if any(job.cluster is entry and not job.ended.is_set() for job in world.jobs.values()):
+        if entry.active:
             entry.idle_since = now
         ttl = checks.seconds(lifecycle.idle_delete_ttl) / world.settings.speed
         if entry.idle_since is None or now - entry.idle_since < ttl:

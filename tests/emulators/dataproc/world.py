@@ -45,6 +45,8 @@ class Settings:
     """TTLs pass so much faster."""
     list_lag: float = 0.0
     """A new cluster is in no list for so long."""
+    master_lost: float = 0.0
+    """From the loss of a master to the cluster's ERROR; until then its status is stale."""
     preempt_notice: float = 30.0
     """From the notice to the end of a preempted node."""
     autoscale: float = 0.0
@@ -101,6 +103,8 @@ class ClusterEntry:
     started: threading.Event = field(default_factory=threading.Event)
     """The thread that makes it has ended."""
     delete_operation: Operation | None = None
+    active: set[str] = field(default_factory=set)
+    """Ids of jobs that have not ended."""
     scaled_at: float = 0.0
     how_gone: str = ""
     """delete, auto_delete_ttl or idle_delete_ttl."""
@@ -144,7 +148,7 @@ class World:
     """(verb, code) -> number."""
     log: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=100_000))
     closing: threading.Event = field(default_factory=threading.Event)
-    _recent: dict[tuple[str, str, str], deque[float]] = field(default_factory=dict)
+    recent: dict[tuple[str, str, str], deque[float]] = field(default_factory=dict)
 
     # -- looking up
 
@@ -227,6 +231,15 @@ class World:
         status.state_start_time.GetCurrentTime()
         operation.meta.status.CopyFrom(status)
 
+    def end_job(self, entry: JobEntry, state: int, details: str = "") -> None:
+        """Once; what comes later is not told."""
+        with self.lock:
+            if not entry.ended.is_set():
+                entry.ended.set()
+                entry.cluster.active.discard(entry.key[2])
+                self.set_job_state(entry, state, details)
+                entry.pb.done = True
+
     # -- guarding
 
     def quota(self, kind: str, project: str, region: str) -> None:
@@ -236,7 +249,7 @@ class World:
             return
         now = time.monotonic()
         with self.lock:
-            recent = self._recent.setdefault((kind, project, region), deque())
+            recent = self.recent.setdefault((kind, project, region), deque())
             while recent and recent[0] < now - 60:
                 recent.popleft()
             if len(recent) >= limit:
