@@ -220,6 +220,8 @@ class Cluster:
                 return self.machines[spec.name]
             address = next(address for address, _, name in self._hosts if name == spec.name)
         binds = [Bind(source=self._hosts_file, target="/etc/hosts"), *layout.binds(), *self.options.binds]
+        if any(layout.java_home.is_relative_to(folder) for folder in self.options.hidden):
+            binds.append(Bind(source=layout.java_home, target=str(layout.java_home)))
         if spec.role == "master" and self.options.spark:
             binds.append(Bind(source=self.options.spark, target="/usr/lib/spark"))
         node = self._farm.node(spec.name, address, binds=binds, hidden=self.options.hidden)

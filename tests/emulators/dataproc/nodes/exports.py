@@ -1,7 +1,7 @@
 """A folder of this host as NFS exports it, root squashed: a FUSE server for one node. Standard library only.
 
-Run as `python -I -S exports.py FD=FOLDER ...` with open files of /dev/fuse, one for each export. It ends when the
-node's mounts are gone.
+Run as `python -I -S exports.py FD=FOLDER ...` with open files of /dev/fuse, one for each export. On its standard input
+"hold" lets everybody wait and "go" ends that; it ends with that input, or when the node's mounts are gone.
 
 Whoever asks, the file system of this host is asked as that user and with that user's groups; uid 0 is nobody, so that
 root in a node may do no more than nobody may, whatever its capabilities. (A bind mount would let root write
@@ -14,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import stat
 import struct
 import sys
@@ -55,8 +56,8 @@ def groups_of(pid: int) -> list[int]:
 class Export:
     """Serves one mount, in one thread. Files are known by O_PATH descriptors: renames do not disturb them."""
 
-    def __init__(self, device: int, folder: str) -> None:
-        self._device = device
+    def __init__(self, device: int, folder: str, flowing: threading.Event) -> None:
+        self._device, self._flowing = device, flowing
         self._nodes: dict[int, int] = {_ROOT: os.open(folder, os.O_PATH | os.O_DIRECTORY)}
         self._lookups: dict[int, int] = {_ROOT: 1}
         self._known: dict[tuple[int, int], int] = {}
@@ -72,7 +73,12 @@ class Export:
         }  # fmt: skip
 
     def serve(self) -> None:
+        ready = select.poll()
+        ready.register(self._device, select.POLLIN)
         while True:
+            # A question that is not read yet can still be taken back: who waits for us can be killed.
+            ready.poll()
+            self._flowing.wait()
             try:
                 request = os.read(self._device, _MAX_WRITE + 4096)
             except OSError as error:
@@ -324,12 +330,21 @@ def _type(entry: os.DirEntry[str]) -> int:
 
 def main() -> None:
     os.umask(0)  # the kernel has applied that of who asks
+    flowing = threading.Event()
+    flowing.set()
     threads = []
     for argument in sys.argv[1:]:
         device, _, folder = argument.partition("=")
-        threads.append(threading.Thread(target=Export(int(device), folder).serve))
+        threads.append(threading.Thread(target=Export(int(device), folder, flowing).serve))
     for thread in threads:
         thread.start()
+    threading.Thread(target=obey, args=(flowing,), daemon=True).start()
+
+
+def obey(flowing: threading.Event) -> None:
+    for line in sys.stdin:
+        flowing.clear() if line.strip() == "hold" else flowing.set()
+    os._exit(0)
 
 
 if __name__ == "__main__":

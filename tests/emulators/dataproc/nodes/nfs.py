@@ -56,7 +56,7 @@ class Mounts:
             self._server = subprocess.Popen(
                 ["nsenter", "-t", str(farm.pid), "-p", "--", sys.executable, "-I", "-S",
                  str(Path(__file__).with_name("exports.py")), *arguments],
-                pass_fds=list(devices.values()), stdin=subprocess.DEVNULL, start_new_session=True,
+                pass_fds=list(devices.values()), stdin=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         finally:
             for device in devices.values():
@@ -76,12 +76,22 @@ class Mounts:
 
     def hold(self, held: bool) -> None:
         """Whoever asks waits, as for a server that is away, until it is back."""
-        send([*descendants(self._server.pid), self._server.pid], signal.SIGSTOP if held else signal.SIGCONT)
+        assert self._server.stdin is not None
+        try:
+            self._server.stdin.write(b"hold\n" if held else b"go\n")
+            self._server.stdin.flush()
+        except OSError:  # it ended with its farm
+            pass
 
     def close(self) -> None:
-        """Who waits gets an error. Before the node is killed: a process that waits for its server does not die."""
-        send([*descendants(self._server.pid), self._server.pid], signal.SIGKILL)
+        """Who waits gets an error. Before the node is killed: some that wait for their server do not die."""
+        assert self._server.stdin is not None
+        send(descendants(self._server.pid), signal.SIGKILL)
         self._server.wait(30)
+        try:
+            self._server.stdin.close()
+        except OSError:
+            pass
 
 
 class Door:
