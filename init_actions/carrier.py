@@ -12,6 +12,7 @@ us can take the driver's own output away. Exit code: the driver's; 2 when nothin
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -20,16 +21,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+import urllib.request
+import zipfile
+from urllib.error import HTTPError
+from urllib.parse import quote
 
 READY = "/opt/mayfly/ready.json"
 """Written by the init action; says where large files should go."""
 SPARK_ONLY = ("PYSPARK_", "SPARK_", "PYTHON")
 """Variables of the JVM's that must not reach the driver: a secret, and a path to other people's packages."""
 LOOK_SECONDS = 0.2
-LATE_SECONDS = 60.0
-"""How long a store may take to answer a driver whose carrier is gone already."""
 GONE_SECONDS = 180.0
 """How long we wait for a driver that was told that its carrier is gone."""
 
@@ -70,9 +72,8 @@ def carry(arguments: list[str]) -> int:
             _write(
                 f"mayfly: driver {driver.pid}; its log is below {arguments[0]}/jobs/{arguments[1]}/{arguments[2]}/\n"
             )
-            while driver.poll() is None and os.getppid() == parent and not _closed():
+            while driver.poll() is None and os.getppid() == parent and not _closed(driver):
                 _show(source)
-                time.sleep(LOOK_SECONDS)
             _show(source)
         except OSError:  # nobody listens any more
             pass
@@ -117,11 +118,18 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _closed() -> bool:
-    """Whether nobody can read our standard output any more, also when we have nothing to say."""
+def _closed(driver: subprocess.Popen) -> bool:
+    """Waits a moment, or until the driver ends. Whether nobody can read our standard output any more, also when we have
+    nothing to say."""
     poll = select.poll()
     poll.register(1, 0)
-    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+    ending = os.pidfd_open(driver.pid)
+    poll.register(ending, select.POLLIN)
+    try:
+        events = dict(poll.poll(LOOK_SECONDS * 1000))
+    finally:
+        os.close(ending)
+    return bool(events.get(1, 0) & (select.POLLERR | select.POLLHUP))
 
 
 def _refuse(text: str) -> int:
@@ -133,73 +141,85 @@ def _refuse(text: str) -> int:
 
 
 def drive(arguments: list[str]) -> int:
-    """Bring the code and run the driver in this very process: what reads the store is imported once."""
-    # A request to stop must wait until the driver can write a record of it.
+    """Bring the job's code and become its driver. Returns only when that cannot be."""
+    # A request to stop must wait until the driver can write a record of it; what is blocked stays so.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    driving = threading.Event()
-    carrier = int(os.environ["MAYFLY_CARRIER_FD"])
-    threading.Thread(target=_watch, args=(carrier, driving), name="carrier", daemon=True).start()
     url, job, attempt, code = arguments
     url = url.rstrip("/")
     staging, _, cluster = url.rpartition("/runs/")
-    order = _fetch(f"{url}/jobs/{job}/{attempt}/job.json")
-    archive = _fetch(f"{staging}/{code}")
-    if order is None or archive is None:
-        return 2
-    import io
-    import zipfile
-
     folder = os.path.join(os.getcwd(), "code")
-    with zipfile.ZipFile(io.BytesIO(archive)) as whole:
-        whole.extractall(folder)
-    library = os.path.join(folder, "lib")
+    try:
+        order = json.loads(_fetch(f"{url}/jobs/{job}/{attempt}/job.json"))
+        with zipfile.ZipFile(io.BytesIO(_fetch(f"{staging}/{code}"))) as whole:
+            whole.extractall(folder)
+    except Exception as error:  # each store has exceptions of its own
+        known = isinstance(error, Missing)
+        return _refuse(str(error) if known else f"the job cannot be fetched: {type(error).__name__}: {error}")
     os.environ.update(
-        PYTHONPATH=library,
+        PYTHONPATH=os.path.join(folder, "lib"),
         MAYFLY_CODE_DIR=folder,
         MAYFLY_CLUSTER=cluster,
-        MAYFLY_OWNER=str(json.loads(order)["owner"]),
+        MAYFLY_OWNER=str(order["owner"]),
     )
-    sys.path[0] = library  # in the place of this file's folder
-    from mayfly.driver.supervisor import main
-
-    driving.set()  # from here on the driver watches
-    return main([url, job, attempt])
-
-
-def _fetch(address: str) -> bytes | None:
-    """The whole object; None when it cannot be had, and said why."""
-    try:
-        if address.startswith("file://"):
-            with open(address[len("file://") :], "rb") as file:
-                return file.read()
-        options = {}
-        if address.startswith("gs://") and os.environ.get("STORAGE_EMULATOR_HOST"):
-            # Else gcsfs asks Google itself for the bucket's type, and waits a minute for the answer.
-            os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-            options["token"] = "anon"
-        import fsspec
-
-        with fsspec.open(address, "rb", **options) as stream:
-            return stream.read()
-    except ImportError as error:
-        _refuse(
-            f"{sys.executable} cannot read {address}: {error}. The job's environment needs fsspec and, for gs://, gcsfs"
-        )
-    except Exception as error:  # each store has exceptions of its own
-        _refuse(f"cannot read {address}: {error!r}")
-    return None
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        # Else gcsfs, which the job may use, asks Google itself for a bucket's type, and waits a minute for the answer.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    os.execv(sys.executable, [sys.executable, "-m", "mayfly.driver", url, job, attempt])
 
 
-def _watch(carrier: int, driving: threading.Event) -> None:
-    """Until the driver does so itself, which then ends at once and leaves a record: time for that. Nothing has been
-    started yet, so nothing must be ended."""
-    poll = select.poll()
-    poll.register(carrier, select.POLLIN)
-    while not driving.is_set():
-        if poll.poll(500):
-            if not driving.wait(LATE_SECONDS):
-                os._exit(2)
-            return
+class Missing(Exception):
+    """What should be in the store is not there."""
+
+
+def _fetch(address: str) -> bytes:
+    """The whole object."""
+    if address.startswith("file://"):
+        with open(address[len("file://") :], "rb") as file:
+            return file.read()
+    if address.startswith("gs://"):
+        return _from_google(address)
+    import fsspec  # of the job's environment
+
+    with fsspec.open(address, "rb") as stream:
+        return stream.read()
+
+
+def _from_google(address: str) -> bytes:
+    """By the JSON API, with the node's own service account; STORAGE_EMULATOR_HOST is in the place of Google's."""
+    bucket, _, name = address[len("gs://") :].partition("/")
+    base = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
+    base = base if not base or "://" in base else "http://" + base
+    url = f"{base or 'https://storage.googleapis.com'}/storage/v1/b/{bucket}/o/{quote(name, safe='')}?alt=media"
+    for pause in (0.5, 1.0, 2.0, 4.0, 8.0, None):
+        try:
+            headers = {} if base else {"Authorization": f"Bearer {_token()}"}
+            with _open(url, headers, direct=bool(base)) as answer:
+                return answer.read()
+        except HTTPError as error:
+            with error:
+                if error.code == 404:
+                    raise Missing(f"{address} is missing; clear the run to plan anew") from None
+                if error.code in (401, 403):
+                    raise Missing(f"the nodes' service account may not read {address}: {error}") from None
+                if pause is None or error.code < 429:
+                    raise
+        except OSError:
+            if pause is None:
+                raise
+        time.sleep(pause)
+    raise AssertionError("unreachable")
+
+
+def _token() -> str:
+    host = os.environ.get("GCE_METADATA_HOST") or "metadata.google.internal"
+    url = f"http://{host}/computeMetadata/v1/instance/service-accounts/default/token"
+    with _open(url, {"Metadata-Flavor": "Google"}, direct=True) as answer:
+        return str(json.load(answer)["access_token"])
+
+
+def _open(url: str, headers: dict[str, str], *, direct: bool):
+    opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
+    return opener.open(urllib.request.Request(url, headers=headers), timeout=30)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import psutil
 from mayfly.bundle import upload_bundle
 from mayfly.contract import Record
 from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import FileStore
+from mayfly.stores import open_store
 from tests.driver.driving import CLUSTER, PATIENCE, make_order
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -104,6 +104,7 @@ class Carrying:
         through: Sequence[str] = (sys.executable,),
         python: str = sys.executable,
         env: Mapping[str, str] | None = None,
+        staging: str = "",
         **order: Any,
     ) -> Carried:
         """`through` = what runs a Python file: an interpreter, or spark-submit with its options."""
@@ -111,7 +112,7 @@ class Carrying:
         job = folder / "job"
         job.mkdir(parents=True)
         (job / "job.py").write_text(script)
-        store = FileStore(folder / "staging")
+        store = open_store(staging or f"file://{folder / 'staging'}")
         attempt = RunDir(store, CLUSTER).attempt("run_job", 1)
         order.setdefault("code", upload_bundle(store, job))
         made = make_order(**order)
