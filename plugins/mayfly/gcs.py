@@ -50,17 +50,21 @@ def emulator() -> str:
 
 
 class GcsStore:
-    """A prefix of a bucket, as `access` sees it; None = anonymous. Threads may share it; after a fork the child gets
-    connections of its own."""
+    """A prefix of a bucket, as `access` sees it; None = anonymous. `endpoint` is in the place of Google's address.
 
-    def __init__(self, url: str, access: Access | None = None, *, patience: float = PATIENCE) -> None:
+    Threads may share it; after a fork the child gets connections of its own."""
+
+    def __init__(
+        self, url: str, access: Access | None = None, *, patience: float = PATIENCE, endpoint: str = ""
+    ) -> None:
         place = url.rstrip("/").partition("://")[2]
         self.bucket, _, self.root = place.partition("/")
         if not self.bucket:
             raise InputError(f"staging {url!r} names no bucket; write gs://bucket/folder")
         self.url = url.rstrip("/")
-        self._endpoint = emulator() or "https://storage.googleapis.com"
-        self._http = _Http(access, direct=bool(emulator()))
+        other = endpoint or emulator()
+        self._endpoint = other or "https://storage.googleapis.com"
+        self._http = _Http(access, direct=bool(other))
         self._patience = patience
         self._objects = f"{self._endpoint}/storage/v1/b/{quote(self.bucket, safe='')}/o"
         self._uploads = f"{self._endpoint}/upload/storage/v1/b/{quote(self.bucket, safe='')}/o"
@@ -194,10 +198,12 @@ class GcsStore:
 
     def _abandon(self, session: str) -> None:
         """Google forgets an unfinished upload after a week by itself."""
-        try:
-            self._http("DELETE", session)
-        except _Broken:
-            pass
+        for _ in range(2):  # a connection that was kept may have been closed at the other end
+            try:
+                self._http("DELETE", session)
+                return
+            except _Broken:
+                continue
 
     def _about(self, path: str, *, data_md5: bytes) -> dict[str, Any]:
         kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
