@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import glob
 import os
 import platform
+import pwd
 import secrets
 import socket
 import sys
@@ -42,8 +42,9 @@ def report() -> dict[str, Any]:
 def who() -> str:
     """This process's user and machine, e.g. "user yarn (uid 105) on node-3"."""
     try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a uid without a name
+        # Not getpass: it believes $USER, and a YARN container carries that of who has submitted.
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a uid without a name
         name = "?"
     return f"user {name} (uid {os.getuid()}) on {socket.gethostname()}"
 

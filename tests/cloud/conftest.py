@@ -1,0 +1,180 @@
+"""A cloud on this machine: an object store, the Dataproc API with real nodes, and one project for all tests.
+
+Each test makes a cluster of its own, as every run does; nodes, Hadoop, spark-submit, init actions and the packed
+environment are the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from mayfly.contract import Receipt, Record
+from mayfly.rundir import RunDir
+from mayfly.stores import open_store
+from scripts.cloud import spark
+from scripts.cloud.object_store import ObjectStore
+from tests.emulators.dataproc.client import Emulator
+from tests.emulators.dataproc.nodes import missing
+
+ROOT = Path(__file__).resolve().parents[2]
+BUCKET = "mayfly-runs"
+TARGET = """
+  {name}:
+    backend: dataproc
+    launcher: yarn
+    staging: gs://mayfly-runs/staging
+    data: gs://mayfly-runs
+    prefix: {name}
+    timing: {{poll_inline: 500ms, status: 1s, segment: 1s, stop_grace: 4s, lease_ttl_inline: 30s}}
+    gcp: {{project: mayfly-tests, region: europe-west3, image: "3.0", emulator: true, settle: 5s, {more}}}
+"""
+TARGETS = {
+    "plain": "",
+    "spot": "secondary: spot",
+    "lake": "shares: [{server: filestore, export: /lake, mount: /shared/lake}]",
+    "drought": "shares: [{export: /mnt/nothing, mount: /shared/lake}]",
+}
+JOB = """
+target: {target}
+targets: [{target}]
+cluster:
+  workers: {workers}
+  worker: {{cores: 1, memory: {memory}}}
+timeout: 6m
+start_timeout: 4m
+retries: 0
+{more}
+"""
+
+
+@dataclass
+class Cloud:
+    """`home` is the project; `lake` the folder of this host behind the NFS export /lake."""
+
+    emulator: Emulator
+    home: Path
+    lake: Path
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def add_job(
+        self, name: str, script: str, *, target: str, workers: int, memory: str = "1500 MB", more: str = ""
+    ) -> None:
+        folder = self.home / "jobs" / name
+        folder.mkdir(parents=True)
+        (folder / "job.yaml").write_text(JOB.format(target=target, workers=workers, memory=memory, more=more))
+        (folder / f"{name}.py").write_text(script)
+
+    def start(self, *arguments: str) -> Running:
+        """`mayfly` with these arguments, left running."""
+        out = self.home / f"out-{len(self.started)}.txt"
+        with out.open("w") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mayfly.cli", *arguments],
+                env=os.environ | {"MAYFLY_HOME": str(self.home), "COLUMNS": "120"},
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=self.home,
+            )
+        self.started.append(process)
+        return Running(process, out)
+
+
+@dataclass
+class Running:
+    """A command and what it prints."""
+
+    process: subprocess.Popen[str]
+    out: Path
+
+    @property
+    def text(self) -> str:
+        return self.out.read_text()
+
+    def wait_for(self, pattern: str, *, seconds: float = 300) -> re.Match[str]:
+        """Until something that it prints matches."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self.process.poll() is not None
+            if found := re.search(pattern, self.text, re.M):
+                return found
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"{pattern!r} was never printed:\n{self.text}")
+            time.sleep(0.2)
+
+    def end(self, code: int, *, seconds: float = 180) -> str:
+        """All that it has printed, when it has ended with this exit code."""
+        found = self.process.wait(seconds)
+        assert found == code, self.text
+        return self.text
+
+    @property
+    def rundir(self) -> RunDir:
+        """Of the run that it makes."""
+        name = self.wait_for(r"^cluster +(\S+) \(generation").group(1)
+        return RunDir(open_store(f"gs://{BUCKET}/staging"), name)
+
+    def receipt(self) -> Receipt:
+        receipt = self.rundir.receipt()
+        assert receipt is not None
+        return receipt
+
+    def record(self) -> Record:
+        record = self.rundir.attempt("run_job", 1).record()
+        assert record is not None
+        return record
+
+
+@pytest.fixture(scope="session")
+def one_cloud(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    if why := missing() or spark.missing():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("cloud")
+    home, lake = folder / "project", folder / "lake"
+    lake.mkdir()
+    (home / "config").mkdir(parents=True)
+    targets = "".join(TARGET.format(name=name, more=more) for name, more in TARGETS.items())
+    (home / "config" / "targets.yaml").write_text(f"targets:{targets}")
+    shutil.copytree(ROOT / "jobs" / "flights", home / "jobs" / "flights")
+    (home / "jobs" / "requirements.txt").write_text("")
+    object_store.make_bucket(BUCKET)
+    options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in object_store.env.items():
+            patch.setenv(name, value)
+        with Emulator(folder / "dataproc", machines="nodes", node_options=options, preempt_notice=12) as emulator:
+            patch.setenv("DATAPROC_EMULATOR_HOST", emulator.host)
+            cloud = Cloud(emulator, home, lake)
+            built = cloud.start("env", "build", "--target", "plain")
+            built.end(0)
+            yield cloud
+            for process in cloud.started:
+                if process.poll() is None:
+                    process.kill()
+                process.wait()
+
+
+@pytest.fixture(scope="session")
+def flights_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's data as CSV files, one a month."""
+    folder = tmp_path_factory.mktemp("data") / "flights"
+    subprocess.run([sys.executable, str(ROOT / "scripts" / "make_demo_data.py"), str(folder)], check=True)
+    return folder
+
+
+@pytest.fixture
+def cloud(one_cloud: Cloud, object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    for name, value in {**object_store.env, "DATAPROC_EMULATOR_HOST": one_cloud.emulator.host}.items():
+        monkeypatch.setenv(name, value)
+    yield one_cloud
+    assert one_cloud.emulator.clusters() == [], "a cluster outlived its run"
