@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -62,6 +63,8 @@ def main(args):
     except FileExistsError:
         pass
     return 0 if outcome == "success" else 1
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -75,7 +78,8 @@ class StandInDriver(DataprocBackend):
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.writestr("lib/mayfly/__init__.py", "")
             archive.writestr("lib/mayfly/driver/__init__.py", "")
-            archive.writestr("lib/mayfly/driver/supervisor.py", DRIVER)
+            for name in ("__main__", "supervisor"):  # however the carrier starts it
+                archive.writestr(f"lib/mayfly/driver/{name}.py", DRIVER)
         open_store(self.target.staging).create("code/stand-in.zip", buffer.getvalue())
         super().submit(replace(order, code="code/stand-in.zip"), rundir=rundir)
 
@@ -109,15 +113,17 @@ class CloudRun:
         return FrozenTarget(
             name="gcp",
             backend=self.backend,
-            launcher="processes",
+            launcher="yarn" if self.schedule.grows else "processes",
             staging=f"file://{self.folder}/staging",
+            python=sys.executable,
             timing=Timing(stop_grace=0.3, status=0.02, poll_inline=0.05),
             gcp=GcpPlan(project=self.project, region="europe-west3", call_deadline=CALL_DEADLINE, settle=0.5),
         )
 
     @property
     def spec(self) -> JobSpec:
-        cluster = ClusterSpec(workers=WorkersRange(minimum=1, maximum=1), worker=WorkerSpec(cores=1, memory=10**9))
+        workers = WorkersRange(minimum=1, maximum=20 if self.schedule.grows else 1)
+        cluster = ClusterSpec(workers=workers, worker=WorkerSpec(cores=1, memory=10**9))
         return JobSpec(
             name="case",
             folder=self.folder / "job",

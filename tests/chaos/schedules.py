@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 VERBS = ("CreateCluster", "GetCluster", "ListClusters", "DeleteCluster", "SubmitJob", "GetJob", "CancelJob")
+POLICY_VERBS = ("CreateAutoscalingPolicy", "DeleteAutoscalingPolicy")
 PASSING = ("429", "500", "503", "504", "cut", "delay", "hang")
 """Asked again, such a call is answered."""
 LASTING = ("403", "401")
@@ -54,6 +56,8 @@ class Schedule:
     events: tuple[Event, ...] = ()
     job_seconds: float = 0.1
     job_outcome: str = "success"
+    grows: bool = False
+    """The cluster has workers, as many as an autoscaling policy of its own allows."""
     again: bool = False
     """The group is cleared when the run is over, and the next generation runs without a fault."""
     harmless: bool = field(default=False)
@@ -62,7 +66,7 @@ class Schedule:
     def __str__(self) -> str:
         rules = "; ".join(", ".join(f"{key} {value}" for key, value in rule.items()) for rule in self.rules)
         events = "; ".join(f"{event.step} {event.what} at poke {event.poke}" for event in self.events)
-        more = " | again" if self.again else ""
+        more = " | grows" * self.grows + " | again" * self.again
         return f"seed {self.seed}: [{rules}] [{events}] job {self.job_outcome} in {self.job_seconds} s{more}"
 
 
@@ -70,9 +74,10 @@ def draw(seed: int) -> Schedule:
     """A third meets passing troubles of calls alone, a third something worse, a third both and killed tasks."""
     dice = random.Random(seed)
     kind = dice.choice(("passing", "worse", "all"))
+    grows = dice.random() < 0.4
     rules: list[dict[str, Any]] = []
     if kind != "worse":
-        rules += [_passing(dice) for _ in range(dice.randint(1, 3))]
+        rules += [_passing(dice, (*VERBS, *POLICY_VERBS) if grows else VERBS) for _ in range(dice.randint(1, 3))]
     if kind != "passing":
         rules += [_worse(dice) for _ in range(dice.choice((1, 1, 2)))]
     events = [_event(dice) for _ in range(dice.randint(0, 2))] if kind == "all" else []
@@ -83,14 +88,15 @@ def draw(seed: int) -> Schedule:
         events=tuple(events),
         job_seconds=dice.choice((0.05, 0.3, 1.0)),
         job_outcome=outcome,
+        grows=grows,
         again=dice.random() < 0.15,
         # What takes long could use up a deadline: only what is answered soon is sure to pass.
         harmless=kind == "passing" and outcome == "success" and not any(map(_slow, rules)),
     )
 
 
-def _passing(dice: random.Random) -> dict[str, Any]:
-    rule: dict[str, Any] = {"on": dice.choice(VERBS), "do": dice.choice(PASSING), "times": 1}
+def _passing(dice: random.Random, verbs: Sequence[str]) -> dict[str, Any]:
+    rule: dict[str, Any] = {"on": dice.choice(verbs), "do": dice.choice(PASSING), "times": 1}
     rule["when"] = dice.choice(("before", "after"))
     if rule["do"] == "delay":
         # The long one is longer than the client waits: the call takes effect when nobody listens any more.

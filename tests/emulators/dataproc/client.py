@@ -118,6 +118,10 @@ class Emulator:
     def jobs(self) -> list[dict[str, Any]]:
         return list(self.ask("GET", "jobs"))
 
+    def policies(self) -> list[str]:
+        """Full names of autoscaling policies."""
+        return list(self.ask("GET", "policies"))
+
     def calls(self) -> dict[str, dict[str, int]]:
         """verb -> code -> how often."""
         return dict(self.ask("GET", "calls"))

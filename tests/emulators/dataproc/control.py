@@ -50,6 +50,10 @@ class Control:
                 for entry in self.world.jobs.values()
             ]
 
+    def get_policies(self, body: dict[str, Any]) -> Any:
+        with self.world.lock:
+            return [policy.name for policy in self.world.policies.values()]
+
     def get_calls(self, body: dict[str, Any]) -> Any:
         """verb -> code -> how often."""
         with self.world.lock:
