@@ -10,6 +10,7 @@ import sys
 import textwrap
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +24,12 @@ from tests.emulators.dataproc.nodes import Bind, NodeMachines, Options, missing
 from tests.emulators.dataproc.nodes.hadoop import HADOOP_GROUP, USERS
 from tests.emulators.dataproc.nodes.namespaces import Farm, FarmError, Node
 from tests.emulators.dataproc.objects import Objects
+from tests.processes import family, marked
+from tests.yarn.fixtures import VERSION
 
 ROOT = Path(__file__).resolve().parents[2]
+IMAGE = {"3.3.6": "2.2"}.get(VERSION, "3.0")
+"""Chosen by TEST_HADOOP, as for all tests on YARN."""
 _SECONDS = 60.0
 YARN = (USERS["yarn"], HADOOP_GROUP)
 
@@ -43,7 +48,7 @@ mount -t nfs -o vers=4.1,hard filestore:/data /shared/data
 
 @pytest.fixture(autouse=True, scope="module")
 def possible() -> None:
-    if why := missing() or spark.missing():
+    if why := missing(IMAGE) or spark.missing():
         pytest.skip(why)
 
 
@@ -117,7 +122,7 @@ def setup(objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         uuid="11111111-1111-1111-1111-111111111111",
         project="project-1",
         region="europe-west1",
-        image="2.2",
+        image=IMAGE,
         metadata={"colour": "green"},
         properties={"dataproc:am.primary_only": "true", "yarn:yarn.scheduler.minimum-allocation-mb": "128"},
         init_actions=[("gs://staging/init.sh", 60.0)],
@@ -178,26 +183,31 @@ def test_a_farm_that_ended_leaves_nothing() -> None:
 
 
 def test_nothing_outlives_a_maker_that_is_killed(tmp_path: Path) -> None:
-    before = on_host()
+    """Not even what has sessions of its own, or waits for a server that does not answer."""
+    before, mark = on_host(), uuid.uuid4().hex
+    tmp_path.chmod(0o755)  # root in a node is nobody there
     code = """
         import sys, time
         from pathlib import Path
         from tests.emulators.dataproc.nodes.namespaces import Farm
+        from tests.emulators.dataproc.nodes.nfs import Mounts
         farm = Farm()
         nodes = [farm.node(f"node-{n}", farm.address()) for n in range(2)]
         sockets = [node.listen("127.0.0.1", 4443) for node in nodes]
         for node in nodes:
             node.start(["sleep", "1000"], output=Path("/dev/null"))
             node.run("sh", "-c", "touch /opt/left; setsid -f sleep 1000 </dev/null >/dev/null 2>&1")
+        mounts = Mounts(farm, nodes[0], {"/data": Path(sys.argv[1])})
+        nodes[0].run("ls", "/run/exports/data")
+        mounts.hold(True)
+        nodes[0].start(["ls", "/run/exports/data"], output=Path("/dev/null"))
         print(farm.pid, *(node.pid for node in nodes), flush=True)
         time.sleep(1000)
         """
     maker = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": ""},
-    )
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE,
+        env=os.environ | {"MAKER": mark},
+    )  # fmt: skip
     try:
         assert maker.stdout is not None
         pids = [int(pid) for pid in maker.stdout.readline().split()]
@@ -206,7 +216,8 @@ def test_nothing_outlives_a_maker_that_is_killed(tmp_path: Path) -> None:
         maker.send_signal(signal.SIGKILL)
         maker.communicate()
     assert len(pids) == 3
-    eventually("all is gone", lambda: living_in(mine) == [] and on_host() == before)
+    eventually("all is gone", lambda: living_in(mine) == [] and family([marked("MAKER", mark)]) == [])
+    assert on_host() == before
 
 
 # ---------------------------------------------------------------- a cluster
