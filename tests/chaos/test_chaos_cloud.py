@@ -38,9 +38,8 @@ def test_random_schedules(emulator: Emulator, tmp_path: Path) -> None:
     fired = sum(emulator.fired().values())
     print(f"\n{len(findings)} schedules from seed {FIRST}: {fired} faults in {calls} calls; verdicts: {dump(findings)}")
     nets = [each["name"] for each in emulator.history() if each["how_gone"] != "delete"]
-    print(
-        f"{len(emulator.history())} clusters; {len(nets)} were left to their maximum age; policies left: {len(emulator.policies())}"
-    )
+    left = f"{len(nets)} were left to their maximum age; policies left: {len(emulator.policies())}"
+    print(f"{len(emulator.history())} clusters; {left}")
     wrong = [f"{finding.schedule} {finding.words}: {why}" for finding in findings for why in finding.wrongs]
     assert not wrong, "\n".join(wrong)
     assert emulator.clusters() == []
