@@ -93,6 +93,16 @@ def test_a_late_answer_and_any_verb(google: Google, emulator: Emulator) -> None:
         google.list()
 
 
+def test_who_may_not_is_told_what(google: Google, emulator: Emulator) -> None:
+    emulator.rule(on="*", do="403")
+    with pytest.raises(exceptions.PermissionDenied, match=r"'dataproc.clusters.create' denied on .*/clusters/c'"):
+        google.create()
+    with pytest.raises(exceptions.PermissionDenied, match=r"'dataproc.jobs.create' denied"):
+        google.submit("gs://b/main.py")
+    with pytest.raises(exceptions.PermissionDenied, match=r"'dataproc.autoscalingPolicies.list' denied"):
+        google.policies.list_autoscaling_policies(parent="projects/p/regions/r", retry=None)
+
+
 def test_rules_are_understood_or_refused(emulator: Emulator) -> None:
     for bad in ({"on": "CreateClusters", "do": "503"}, {"on": "GetJob", "do": "explode"}, {"on": "boot", "do": "503"}):
         with pytest.raises(ValueError, match=r"there are|it can|there is no"):

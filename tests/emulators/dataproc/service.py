@@ -18,7 +18,7 @@ SERVICES = {
     "google.cloud.dataproc.v1.AutoscalingPolicyService": Policies,
     "google.longrunning.Operations": Operations,
 }
-_PERMISSIONS = {"Cluster": "clusters", "Job": "jobs", "AutoscalingPolicy": "autoscalingPolicies", "Op": "operations"}
+_PERMISSIONS = {"Cluster": "clusters", "Job": "jobs", "Autoscaling": "autoscalingPolicies", "Op": "operations"}
 
 
 class Service:
