@@ -87,7 +87,7 @@ def run(cluster: Cluster, job: MachineJob, output: Path, cancelled: threading.Ev
                 send(jvm, signal.SIGTERM)
             elif time.monotonic() > killed_at:
                 send(descendants(process.pid) if options.kill_tree else jvm, signal.SIGKILL)
-    if cluster.ended.is_set() or not node.alive:
+    if node.name not in cluster.machines or not node.alive:
         raise OSError(f"cluster {cluster.cluster.name}: its master is gone")
     return code
 
