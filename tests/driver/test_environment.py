@@ -1,6 +1,12 @@
 from __future__ import annotations
 
-from mayfly.driver.environment import dask_settings, nested
+import os
+from pathlib import Path
+
+import pytest
+
+from mayfly.driver.environment import base_environment, dask_settings, nested
+from mayfly.driver.mayfly_worker import variables_of
 from tests.driver.driving import make_order
 
 
@@ -20,3 +26,23 @@ def test_a_job_may_overrule_our_defaults_but_not_lose_the_others() -> None:
     settings = dask_settings(make_order(dask={"distributed.scheduler.no-workers-timeout": "5s"}))
     assert settings["distributed"]["scheduler"]["no-workers-timeout"] == "5s"
     assert settings["distributed"]["scheduler"]["dashboard"]["tasks"]["task-stream-length"] == 10_000
+
+
+def test_who_names_hdfs_gets_what_its_client_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The class path, of this node's own command: in the script, on the scheduler and on every worker."""
+    command = tmp_path / "hdfs"
+    command.write_text('#!/bin/sh\n[ "$*" = "classpath --glob" ] && echo "/etc/hadoop/conf:/lib/a.jar"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CLASSPATH", raising=False)
+    where = {"job": tmp_path, "dask_config": tmp_path / "dask.yaml"}
+    asks = make_order(inputs={"a": "hdfs://nn/data/*.csv"})
+    assert base_environment(asks, **where, ambient=os.environ)["CLASSPATH"] == "/etc/hadoop/conf:/lib/a.jar"
+    assert "CLASSPATH" not in base_environment(make_order(), **where, ambient=os.environ)
+    given = base_environment(asks, **where, ambient={**os.environ, "CLASSPATH": "/mine"})
+    assert given["CLASSPATH"] == "/mine"
+    worker = variables_of({"env": {}, "hdfs_user": "root"}, str(tmp_path), str(tmp_path))
+    assert (worker["CLASSPATH"], worker["HADOOP_USER_NAME"]) == ("/etc/hadoop/conf:/lib/a.jar", "root")
+    assert "CLASSPATH" not in variables_of({"env": {}, "hdfs_user": ""}, str(tmp_path), str(tmp_path))
+    command.unlink()  # a node without it: Arrow says what it misses
+    assert "CLASSPATH" not in base_environment(asks, **where, ambient={"PATH": str(tmp_path)})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mayfly.contract import JobOrder, Json
+from mayfly.driver.mayfly_worker import hdfs_variables
 from mayfly.stores import Store
 
 ADOPT = Path(__file__).parent / "adopt"
@@ -67,9 +68,16 @@ def write_dask_settings(order: JobOrder, path: Path) -> None:
     path.write_text(json.dumps(dask_settings(order), ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def speaks_of_hdfs(order: JobOrder) -> bool:
+    """Whether an input or output is on hdfs://, whose client needs more than a URL."""
+    return any(place.startswith("hdfs://") for place in (*order.inputs.values(), *order.outputs.values()))
+
+
 def base_environment(order: JobOrder, *, job: Path, dask_config: Path, ambient: Mapping[str, str]) -> dict[str, str]:
     """For every child: the ambient variables without foreign Dask settings, the job's `env:`, our own on top."""
     environment = {key: value for key, value in ambient.items() if not key.startswith("DASK_")}
+    if speaks_of_hdfs(order):
+        environment |= hdfs_variables(environment)
     environment |= order.env
     environment |= {key: value for key, value in ambient.items() if key.startswith("MAYFLY_")}
     environment["PYTHONPATH"] = _path(str(job), order.env.get("PYTHONPATH", ""), ambient.get("PYTHONPATH", ""))

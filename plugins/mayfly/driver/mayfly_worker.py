@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 
@@ -88,9 +89,33 @@ def goes_away(settings, node):
     return said.partition(b"\r\n\r\n")[2].strip() == b"TRUE"
 
 
+def hdfs_variables(environment):
+    """What Arrow's client of hdfs:// wants to find: the class path, which the node's own command knows. Nothing where
+    that cannot be found out: Arrow will say what it misses."""
+    found = {}
+    if not environment.get("CLASSPATH"):
+        try:
+            told = subprocess.run(
+                ["hdfs", "classpath", "--glob"],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=60,
+                check=True,
+            )
+            found["CLASSPATH"] = told.stdout.decode("utf-8", "replace").strip()
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"mayfly: no class path for hdfs://: {error}", file=sys.stderr)
+    return found
+
+
 def variables_of(settings, folder, job):
     """The worker's environment: YARN's, the job's `env:`, ours."""
     variables = dict(os.environ)
+    if settings["hdfs_user"]:  # the script and all workers are one user there
+        variables.update(hdfs_variables(variables))
+        variables["HADOOP_USER_NAME"] = settings["hdfs_user"]
     given = settings["env"]
     variables.update(given)
     variables["PYTHONPATH"] = os.pathsep.join(part for part in (job, given.get("PYTHONPATH", "")) if part)

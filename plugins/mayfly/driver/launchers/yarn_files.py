@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from mayfly.driver.environment import speaks_of_hdfs
 from mayfly.driver.launchers.base import Launch
 from mayfly.driver.launchers.sizing import worker_limit
+from mayfly.yarn.site import user_of
 
 WORKER = Path(__file__).parent.parent / "mayfly_worker.py"
 DEATH_TIMEOUT = 60
@@ -46,6 +48,7 @@ def worker_files(
         "memory": worker_limit(launch.workers.memory),
         "watchdog": watchdog,
         "patience": DEATH_TIMEOUT,
+        "hdfs_user": user_of(os.environ) if speaks_of_hdfs(launch.order) else "",
         "arguments": _port_arguments(ports),
     }
     write_private(folder / "mayfly.json", json.dumps(settings, ensure_ascii=False).encode())
