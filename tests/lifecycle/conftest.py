@@ -17,6 +17,9 @@ import pytest
 from mayfly.airflow.standalone import Stack, free_port
 from scripts.hadoop import Hadoop, missing
 from tests.lifecycle.airflow_api import Api, Run
+from tests.verdict.cloud import Cloud
+from tests.verdict.cloud import cloud as make_cloud
+from tests.verdict.cloud import missing as lacks_cloud
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -41,7 +44,17 @@ def hadoop_client(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud | None]:
+    """For targets on Dataproc; None where this machine lacks something for it."""
+    if lacks_cloud():
+        yield None
+        return
+    with make_cloud(tmp_path_factory.mktemp("cloud")) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud | None) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("live")
     shutil.copytree(HERE / "project", folder / "project")
     package = plugins = ROOT / "plugins"
@@ -59,6 +72,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__CORE__PARALLELISM": "4",
         **hadoop_client(folder / "hadoop"),
+        **(cloud.env if cloud else {}),
     }
     made = Stack(
         home=folder / "airflow",

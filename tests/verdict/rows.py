@@ -16,9 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.verdict.world import Case, Seen, interrupt
+from tests.verdict.world import PARTS, Case, Seen, interrupt
 
 Body = Callable[[Case], Seen]
+CLOUD = "Dataproc: "
+"""Titles of rows that need a cloud begin so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -471,4 +473,79 @@ def _(case: Case) -> Seen:
     assert case.world.mayfly("reap", "--target", "short-lease", "--dry-run").returncode == 3
     assert case.world.mayfly("reap", "--target", "short-lease").returncode == 0
     assert case.world.mayfly("reap", "--target", "short-lease", "--dry-run").returncode == 0
+    return case.seen("failed")
+
+
+# ---------------------------------------------------------------- on a cloud
+
+
+@row(f"{CLOUD}all ok", "green · 1/1 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    return case.trigger(target="gcp").seen()
+
+
+@row(
+    f"{CLOUD}create fails",
+    "red · 0/0 · 0 · 1/1",
+    net="the cluster in ERROR, which would cost on, is explained, then deleted",
+)
+def _(case: Case) -> Seen:
+    return case.trigger(target="gcp-no-room").seen()
+
+
+@row(f"{CLOUD}job fails", "red · 1/0 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    return case.trigger(target="gcp", do="wrong").seen()
+
+
+@row(f"{CLOUD}user marks the DAG run failed in mid-job", "red · 1/0 · 0 · 1/1")
+def _(case: Case) -> Seen:
+    return case.trigger(target="gcp", do="hold").in_job().mark("failed").seen()
+
+
+@row(
+    f"{CLOUD}delete fails for good",
+    "red · 1/1 · 1 · 0/1",
+    net="its maximum age; once the permission is back, `mayfly delete` writes the receipt (done: 0 left, 1/1)",
+)
+def _(case: Case) -> Seen:
+    seen = case.trigger(target="gcp-no-permission").seen()
+    assert case.world.cloud is not None
+    case.world.cloud.permit()
+    repaired(case, case.name())
+    return seen
+
+
+def aged(case: Case) -> None:
+    """Until the cloud has ended the case's cluster by itself. Time passes fast there, for all clusters."""
+    cloud = case.world.cloud
+    assert cloud is not None
+    cloud.emulator.settings(speed=600.0)
+    try:
+        case.world.until(lambda: case.name() not in cloud.clusters(), "the end of its time to live")
+    finally:
+        cloud.emulator.settings(speed=1.0)
+    (ended,) = [each for each in cloud.emulator.history() if each["name"] == case.name()]
+    assert ended["how_gone"] in ("auto_delete_ttl", "idle_delete_ttl"), ended
+
+
+@row(
+    f"{CLOUD}Airflow gone for good in mid-job",
+    "red · 1/0 · 0 · 1/1",
+    net="lease: no process is left; maximum age: no cluster is left (seen); `mayfly reap` writes the receipt (done)",
+    alone=True,
+)
+def _(case: Case) -> Seen:
+    stack = case.world.stack
+    if not stack.processes:  # the row before has ended it
+        stack.start(PARTS)
+        stack.wait_ready()
+    case.trigger("gcp_expiring").in_job()
+    stack.stop()
+    lost(case)
+    assert case.clusters_left() == 1
+    aged(case)
+    expires = case.generations()[0][1].expires_at
+    case.world.until(lambda: time.time() > expires, "its expiry")
+    assert case.world.mayfly("reap", "--target", "gcp-short-lease").returncode == 0
     return case.seen("failed")

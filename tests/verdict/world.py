@@ -23,9 +23,10 @@ from mayfly.backends.local import LocalBackend
 from mayfly.contract import Plan
 from mayfly.rundir import RunDir
 from mayfly.states import ClusterState
-from mayfly.stores import FileStore
+from mayfly.stores import FileStore, Store
 from tests.lifecycle.airflow_api import Api, Run
 from tests.processes import of_cluster
+from tests.verdict.cloud import Cloud
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIVE = ROOT / "tests" / "lifecycle"
@@ -58,12 +59,13 @@ class Seen:
         return f"{self.colour} · {self.ran} · {self.left} · {self.receipts}"
 
 
-def make_stack(folder: Path) -> Stack:
+def make_stack(folder: Path, cloud: Cloud | None = None) -> Stack:
     project = folder / "project"
     plugins = folder / "plugins"
     left_out = shutil.ignore_patterns("__pycache__")
     shutil.copytree(LIVE / "project", project, ignore=left_out)
     shutil.copytree(ROOT / "plugins", plugins, ignore=left_out)  # so that nobody's edit comes in between
+    shutil.copytree(ROOT / "init_actions", folder / "init_actions")
     return Stack(
         home=folder / "airflow", project=project, port=free_port(), plugins=plugins,
         settings={
@@ -71,6 +73,7 @@ def make_stack(folder: Path) -> Stack:
             "PYTHONPATH": os.pathsep.join([str(plugins), str(LIVE)]),
             "MAYFLY_STATE_DIR": str(folder / "state"),
             "MAYFLY_INSTALLATION": "verdict",
+            **(cloud.env if cloud else {}),
         },
     )  # fmt: skip
 
@@ -93,6 +96,7 @@ class SerialApi(Api):
 class World:
     stack: Stack
     api: Api
+    cloud: Cloud | None = None
     patience: float = 600.0
     """Seconds for any wait; only turns a hang into a failure."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -100,8 +104,10 @@ class World:
     hands: list[subprocess.Popen[Any]] = field(default_factory=list)
 
     @property
-    def store(self) -> FileStore:
-        return FileStore(self.stack.project / ".mayfly" / "staging")
+    def stores(self) -> list[Store]:
+        """Staging of all targets."""
+        here: list[Store] = [FileStore(self.stack.project / ".mayfly" / "staging")]
+        return here + ([self.cloud.store] if self.cloud else [])
 
     @property
     def signals(self) -> Path:
@@ -135,7 +141,8 @@ class World:
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
     def plans(self) -> list[tuple[RunDir, Plan]]:
-        dirs = (RunDir(self.store, name) for name in sorted({path.split("/")[1] for path in self.store.list("runs/")}))
+        names = ((store, sorted({path.split("/")[1] for path in store.list("runs/")})) for store in self.stores)
+        dirs = (RunDir(store, name) for store, found in names for name in found)
         return [(rundir, plan) for rundir in dirs if (plan := rundir.plan())]
 
     def processes(self, name: str) -> list[psutil.Process]:
@@ -207,7 +214,8 @@ class Case:
         return self.generations()[-1][0].name
 
     def dir(self) -> RunDir:
-        return RunDir(self.world.store, self.name())
+        self.name()
+        return self.generations()[-1][0]
 
     def marks(self, kind: str) -> int:
         folder = self.world.stack.project / "data" / "marks"
@@ -240,8 +248,13 @@ class Case:
         )
 
     def clusters_left(self) -> int:
-        views = [self.backend(plan).describe(rundir.name) for rundir, plan in self.generations()]
-        return sum(view.state is not ClusterState.ABSENT for view in views)
+        return sum(self.is_left(rundir.name, plan) for rundir, plan in self.generations())
+
+    def is_left(self, name: str, plan: Plan) -> bool:
+        if plan.target.backend == "dataproc":
+            assert self.world.cloud is not None
+            return name in self.world.cloud.clusters()
+        return self.backend(plan).describe(name).state is not ClusterState.ABSENT
 
     def backend(self, plan: Plan) -> LocalBackend:
         """Without the failure that the target's own has."""

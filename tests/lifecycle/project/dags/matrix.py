@@ -30,6 +30,7 @@ paused_short = plain("paused_short", do="hold", target="short-lease")
 paused_long = plain("paused_long", do="hold", target="short-lease")
 paused_deleted = plain("paused_deleted", do="hold", target="short-lease")
 expiring = plain("expiring", do="hold", target="short-lease", max_age=240.0)
+gcp_expiring = plain("gcp_expiring", do="hold", target="gcp-short-lease", max_age=240.0)
 inline_once = plain("inline_once", do="hold", target="short-lease")
 inline_twice = plain("inline_twice", do="hold", target="short-lease")
 
