@@ -66,6 +66,8 @@ def properties(nodes: NodesPlan) -> dict[str, str]:
         "yarn:yarn.scheduler.maximum-allocation-vcores": node.yarn_cores,
         # Python maps much more than it uses; by default YARN would kill a worker for that.
         "yarn:yarn.nodemanager.vmem-check-enabled": "false",
+        # A node that says nothing is given up after a minute, not after ten: until then its workers are not replaced.
+        "yarn:yarn.nm.liveness-monitor.expiry-interval-ms": 60_000,
         "capacity-scheduler:yarn.scheduler.capacity.resource-calculator": (
             "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator"
         ),
