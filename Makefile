@@ -21,7 +21,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: chaos-cloud killpoints help install demo demo-yarn demo-cloud cloud-up cloud-down data test check format up bench bench-yarn verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
+.PHONY: chaos-cloud killpoints help install demo demo-yarn demo-cloud cloud-up cloud-down data test check format up bench bench-yarn bench-cloud verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -82,6 +82,9 @@ bench: $(STAMP)  ## every promised speed, measured in pairs, some 12 minutes (PA
 
 bench-yarn: $(STAMP)  ## the same for Dask on YARN, on a Hadoop of its own
 	@for file in benchmarks/yarn/*.py; do echo "=== $$file"; PYTHONPATH=benchmarks:. $(BIN)/python "$$file" $(PAIRS) || exit 1; done
+
+bench-cloud: $(STAMP)  ## the same for Dataproc, on an emulated API: what its protocol costs, and hundreds of runs at a time
+	@for file in benchmarks/cloud/*.py; do echo "=== $$file"; PYTHONPATH=benchmarks:. $(BIN)/python "$$file" $(PAIRS) || exit 1; done
 
 verdict: $(STAMP)  ## everything that can happen to a run, under a real Airflow (VERDICT_ARGS='--write', '--only TEXT')
 	@PYTHONPATH=plugins $(BIN)/python -m tests.verdict $(VERDICT_ARGS)

@@ -19,6 +19,8 @@ class Deletion:
 
     def __init__(self, *, plan: Plan, rundir: RunDir, backend: ClusterBackend) -> None:
         self.plan, self.rundir, self.backend = plan, rundir, backend
+        self._own: ClusterView | None = None
+        """What the last look by name found."""
 
     def poke(self, closing: Closing, *, by: str) -> Poll:
         """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown."""
@@ -94,16 +96,20 @@ class Deletion:
 
     def _remembered(self) -> bool:
         """Whether the backend knows that it had our cluster and deleted it (somebody did while the store was away)."""
-        view = self.backend.describe(self.plan.name)
-        return view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
+        view = self._own
+        return view is not None and view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
 
     def present(self) -> dict[str, ClusterView]:
-        """Every cluster of this run, up to this generation, that is not proven absent."""
-        views = {self.plan.name: self.backend.describe(self.plan.name)}
+        """Every cluster of this run, up to this generation, that is not proven absent. What a listing shows needs no
+        look by name (reads are counted, and many runs are deleted at a time); what it does not show does."""
         wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
-        for view in self.backend.find(wanted):
-            if int(view.labels.get("generation", "0")) <= self.plan.generation:
-                views[view.name] = view
+        views = {
+            view.name: view
+            for view in self.backend.find(wanted)
+            if int(view.labels.get("generation", "0")) <= self.plan.generation
+        }
+        if self.plan.name not in views:
+            views[self.plan.name] = self._own = self.backend.describe(self.plan.name)
         return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
 
     def _owners(self) -> dict[str, str]:
