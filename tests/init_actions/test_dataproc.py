@@ -391,7 +391,7 @@ def test_with_the_nodes_own_service_account(
     node = bench.node(**given, **{"mayfly-staging": f"gs://{bucket_name}/stage"})
     bench.relays.append(Relay(node.listen("127.0.0.1", port), ("127.0.0.1", port)))
     rc = f'connect-to = "storage.googleapis.com:443:127.0.0.1:{port}"\ninsecure\n'
-    node.put({"/root/.curlrc": Entry(content=rc)})
-    ran = bench.run(node, STORAGE_EMULATOR_HOST="")
+    node.put({"/etc/google/.curlrc": Entry(content=rc)})
+    ran = bench.run(node, STORAGE_EMULATOR_HOST="", CURL_HOME="/etc/google")
     assert (ran.code, says in ran.reason) == ((1 if says else 0), True), ran.output
     assert TOKEN not in ran.output
