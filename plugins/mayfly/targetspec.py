@@ -164,7 +164,7 @@ class TargetSpec(TargetFile):
         python = str((home / self.python).absolute()) if self.python and "/" in self.python else self.python
         options: dict[str, Json] = dict(self.options)
         defaults = {"lease_ttl": 600.0 if self.backend == "local" else 3600.0}
-        # A look costs 2 ms in a folder. An object store takes one write of the lease a second, and each look writes one.
+        # A look costs 2 ms in a folder. Each writes the lease, and an object store takes that once a second.
         defaults["poll_inline"] = 0.2 if staging.startswith("file://") else 1.0
         return FrozenTarget(
             name=self.name,

@@ -258,7 +258,7 @@ def test_timing() -> None:
     )
     assert frozen.timing == Timing(poll=((60.0, 1.0), (1e12, 5.0)), status=0.5, poll_inline=0.2)
     assert target(timing={"poll_inline": "3s"}).freeze(Path("/")).timing.poll_inline == 3.0
-    assert target(staging="gs://bucket").freeze(Path("/")).timing.poll_inline == 0.5
+    assert target(staging="gs://bucket").freeze(Path("/")).timing.poll_inline == 1.0
 
 
 def test_parts_of_ones_own() -> None:
