@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from mayfly.contract import FrozenTarget
@@ -24,7 +23,6 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What the credentials may do is decided by roles, not by scopes."""
 KEPT_SECONDS = 600.0
 """How long credentials are shared in a process: a connection may be changed while an api-server runs."""
-_REFRESH_SECONDS = 10.0
 
 Connections = Callable[[str, tuple[str, ...]], Any]
 """(connection id, chain of service accounts) -> credentials of google-auth."""
@@ -44,28 +42,13 @@ class Access:
 
     def __init__(self, google: Any, who: str) -> None:
         self.google, self.who = google, who
-        self._lock = threading.Lock()
 
-    def authorise(self, headers: dict[str, str], *, fresh: bool = False) -> None:
-        """Add the header that says who asks, with a new token when the old one is about to end, or is not `fresh`
-        enough. CredentialsUnavailable when there is none to be had; ConnectionError when nobody answered."""
-        from google.auth.exceptions import GoogleAuthError, TransportError
-        from google.auth.transport.requests import Request
-
-        with self._lock:
-            try:
-                if fresh or not self.google.valid:
-                    self.google.refresh(partial(Request(), timeout=_REFRESH_SECONDS))
-                self.google.apply(headers)
-            except TransportError as error:
-                raise ConnectionError(f"no token for {self.who}: {error}") from error
-            except GoogleAuthError as error:
-                if getattr(error, "retryable", False):
-                    raise ConnectionError(f"no token for {self.who}: {error}") from error
-                raise CredentialsUnavailable(
-                    f"{self.who} gets no token from Google: {error}. They have expired, were withdrawn, or may not act "
-                    "for the service account asked for (roles/iam.serviceAccountTokenCreator)"
-                ) from error
+    def refused(self, error: Exception) -> CredentialsUnavailable:
+        """When Google gives no token for these, and asking again is no use."""
+        return CredentialsUnavailable(
+            f"{self.who} gets no token from Google: {error}. They have expired, were withdrawn, or may not act for the "
+            "service account asked for (roles/iam.serviceAccountTokenCreator)"
+        )
 
 
 def lacks_emulator(target: FrozenTarget) -> bool:

@@ -114,7 +114,7 @@ def test_an_emulator_is_asked_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "127.0.0.1:9")
     store = target_store(target(connection="nowhere"))
     assert isinstance(store, GcsStore)
-    assert store._http._access is None
+    assert store.access is None
 
 
 def test_outside_airflow_no_connection_is_asked(account: dict[str, Any], tmp_path: Path) -> None:

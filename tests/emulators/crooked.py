@@ -5,7 +5,6 @@ the line broke in the middle of a chunk (fake-gcs-server takes that question for
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import threading
 import uuid
@@ -36,6 +35,8 @@ class Session:
     """A resumable upload: https://cloud.google.com/storage/docs/performing-resumable-uploads"""
 
     about: bytes
+    kind: str
+    """Content type of the object."""
     address: str
     """Of the whole object, with its conditions."""
     data: bytearray = field(default_factory=bytearray)
@@ -101,7 +102,8 @@ def crooked(server: str) -> Iterator[Line]:
             if known is None:
                 name = uuid.uuid4().hex
                 whole = self.path.replace("uploadType=resumable", "uploadType=multipart")
-                line.sessions[name] = Session(about=body, address=whole)
+                kind = self.headers.get("X-Upload-Content-Type", "application/octet-stream")
+                line.sessions[name] = Session(about=body, kind=kind, address=whole)
                 return 200, {"Location": f"{line.url}{self.path}&upload_id={name}"}, b""
             session = line.sessions[known[1]]
             if self.command == "DELETE":
@@ -113,14 +115,16 @@ def crooked(server: str) -> Iterator[Line]:
                 r"bytes (?:(\d+)-(\d+)|\*)/(\d+)", self.headers["Content-Range"]
             ).groups()
             if first is not None:
-                if int(first) != len(session.data):
+                known_already = len(session.data) - int(first)
+                if known_already < 0:
                     return 400, {}, b"not where the upload is"
                 complete = len(body) == int(last) - int(first) + 1
-                session.data += body if complete else body[: len(body) // 262144 * 262144]
+                arrived = body if complete else body[: len(body) // 262144 * 262144]
+                session.data += arrived[known_already:]  # what is there already is ignored
             if len(session.data) == int(total):
-                kind = json.loads(session.about)["contentType"].encode()
-                parts = (b"application/json", session.about), (kind, bytes(session.data))
+                parts = (b"application/json", session.about), (session.kind.encode(), bytes(session.data))
                 mixed = b"".join(b"--x\r\nContent-Type: %s\r\n\r\n%s\r\n" % part for part in parts) + b"--x--\r\n"
+                del self.headers["Content-Type"]
                 self.headers["Content-Type"] = 'multipart/related; boundary="x"'
                 session.end = self.forward(mixed, method="POST", path=session.address)
                 return session.end

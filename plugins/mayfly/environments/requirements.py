@@ -34,7 +34,7 @@ RUNTIME: Final = (
 )
 """Mayfly's own needs on a cluster (driver, host and workers); the same ranges as in its requirements.txt."""
 EXTRAS: Final = {
-    "gs": ("gcsfs>=2025.3",),
+    "gs": ("gcsfs>=2025.3", "google-cloud-storage>=3"),
     "s3": ("s3fs>=2025.3",),
     "yarn": ("skein==0.8.2", 'setuptools>=77; python_version >= "3.12"'),
 }
