@@ -88,7 +88,7 @@ def _has_application_master(node: str) -> bool:
 def _node_of(process: psutil.Process) -> str:
     """The name of the node in which it runs."""
     try:
-        return Path(f"/proc/{process.pid}/root/etc/hostname").read_text().strip().partition(".")[0]
+        return Path("/proc", str(process.pid), "root", "etc", "hostname").read_text().strip().partition(".")[0]
     except OSError:
         return ""
 
