@@ -12,7 +12,6 @@ us can take the driver's own output away. Exit code: the driver's; 2 when nothin
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import select
@@ -22,10 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-import zipfile
-from urllib.error import HTTPError
-from urllib.parse import quote
 
 READY = "/opt/mayfly/ready.json"
 """Written by the init action; says where large files should go."""
@@ -142,6 +137,9 @@ def _refuse(text: str) -> int:
 
 def drive(arguments: list[str]) -> int:
     """Bring the job's code and become its driver. Returns only when that cannot be."""
+    import io
+    import zipfile
+
     # A request to stop must wait until the driver can write a record of it; what is blocked stays so.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     url, job, attempt, code = arguments
@@ -186,6 +184,9 @@ def _fetch(address: str) -> bytes:
 
 def _from_google(address: str) -> bytes:
     """By the JSON API, with the node's own service account; STORAGE_EMULATOR_HOST is in the place of Google's."""
+    from urllib.error import HTTPError
+    from urllib.parse import quote
+
     bucket, _, name = address[len("gs://") :].partition("/")
     base = os.environ.get("STORAGE_EMULATOR_HOST", "").rstrip("/")
     base = base if not base or "://" in base else "http://" + base
@@ -218,6 +219,8 @@ def _token() -> str:
 
 
 def _open(url: str, headers: dict[str, str], *, direct: bool):
+    import urllib.request
+
     opener = urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if direct else []))
     return opener.open(urllib.request.Request(url, headers=headers), timeout=30)
 
