@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.advice import signal_name
-from mayfly.classify import Facts, classify, driver_died
+from mayfly.classify import Facts, classify, cluster_lost, driver_died
 from mayfly.contract import Failure, FailureClass, Peaks, Phase, Status, Timestamp
 from mayfly.failure_rules import RULES
 from mayfly.logtext import MAX_CHARS, MAX_LINES, bounded, clean, last_traceback
@@ -657,8 +657,25 @@ def test_driver_died_before_any_status() -> None:
 # ---------------------------------------------------------------- the table
 
 
-def test_each_class_has_a_rule_or_is_the_drivers_death() -> None:
-    assert {rule.cls for rule in RULES} == set(FailureClass)
+def test_each_class_has_a_rule_or_is_the_clusters() -> None:
+    of_clusters = {
+        FailureClass.INIT_ACTION,
+        FailureClass.CLUSTER_LOST,
+    }  # no driver was there, or is any more, to say so
+    assert {rule.cls for rule in RULES} == set(FailureClass) - of_clusters
+
+
+@pytest.mark.parametrize(
+    ("found", "cls"),
+    [
+        ("absent: not found in project p, region r", FailureClass.CLUSTER_LOST),
+        ("error: ERROR, Instance x-m was preempted.", FailureClass.PREEMPTED),
+    ],
+)
+def test_a_cluster_that_is_gone(found: str, cls: FailureClass) -> None:
+    failure = cluster_lost("mayfly-x", found, ("half way",))
+    assert (failure.cls, failure.retryable) == (cls, False)
+    assert failure.evidence == (f"cluster mayfly-x: {found}", "half way")
 
 
 def test_each_rule_has_a_name_of_its_own_and_a_reason() -> None:
