@@ -136,7 +136,7 @@ class Run:
         if waited > self.plan.limits.start:
             raise DeadlinePassed(
                 f"cluster {self.plan.name} is still {view.state} after {waited:.0f} s (start_timeout "
-                f"{self.plan.limits.start:.0f} s): {view.detail}"
+                f"{self.plan.limits.start:.0f} s): {view.detail}{self._set_up()}"
             )
         return Poll(done=False, lines=lines, progress=progress)
 
@@ -152,6 +152,12 @@ class Run:
         if new or now != before.shown or gateway != before.gateway:
             self.dir.put("progress.json", CreateProgress(shown=now, nodes=(*before.nodes, *new), gateway=gateway))
         return lines, now if now != before.shown else ""
+
+    def _set_up(self) -> str:
+        """Which machines have come so far that they could say so, where machines are made."""
+        if self.plan.nodes is None:
+            return ""
+        return f"; set up so far: {', '.join(self.dir.nodes()) or 'no machine has said so'}"
 
     def _explain(self, view: ClusterView, lines: tuple[str, ...]) -> NoReturn:
         """Ask why it did not come up, while there is something to ask, and write that down for the report."""

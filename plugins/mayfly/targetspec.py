@@ -136,6 +136,8 @@ class TargetFile(Model):
                 f"{self.staging!r} is no bucket that Dataproc's nodes could read; write a gs:// URL, as in "
                 '"gs://data-prod-mayfly/staging"',
             )
+        if self.python and "/" in self.python and not self.python.startswith("/"):
+            raise KeyedError("python", f"{self.python!r} is no path on a node; write an absolute one, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -5,27 +5,42 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud import dataproc_v1 as sdk
 
 from mayfly.attempts import record_of_the_dead
 from mayfly.backends.base import open_backend
-from mayfly.backends.dataproc import DataprocBackend
-from mayfly.contract import Failure, FailureClass, FrozenTarget, Identity, Outcome, Timestamp, Timing
+from mayfly.backends.dataproc import DataprocBackend, view
+from mayfly.contract import (
+    Failure,
+    FailureClass,
+    FrozenTarget,
+    Identity,
+    Outcome,
+    Plan,
+    Timestamp,
+    Timing,
+    WorkersPlan,
+    YarnPlan,
+)
 from mayfly.errors import (
     BackendBusy,
     BackendRefused,
     BackendUnavailable,
     ClusterFailed,
     CredentialsUnavailable,
+    DeadlinePassed,
     JobFailed,
     NotOurs,
     NotProven,
     PlanError,
 )
+from mayfly.gcp.sizing import plan_nodes
 from mayfly.lifecycle import JobRequest, Run
 from mayfly.nodes import GcpPlan
 from mayfly.planning import plan_step
@@ -188,10 +203,7 @@ def test_an_autoscaling_policy_is_shared_and_goes_with_its_last_user(emulator: E
     assert emulator.count("CreateAutoscalingPolicy") == 4
 
 
-def _adaptive(target: FrozenTarget) -> Any:
-    from mayfly.contract import WorkersPlan
-    from mayfly.gcp.sizing import plan_nodes
-
+def _adaptive(target: FrozenTarget) -> Plan:
     assert target.gcp is not None
     workers = WorkersPlan(minimum=1, maximum=60, cores=1, memory=4 * 10**9)
     nodes, _ = plan_nodes(workers, gcp=target.gcp, launcher="yarn", script_memory=None)
@@ -199,7 +211,7 @@ def _adaptive(target: FrozenTarget) -> Any:
     return replace(make_plan(target), nodes=nodes)
 
 
-def _delete(backend: DataprocBackend, plan: Any) -> bool:
+def _delete(backend: DataprocBackend, plan: Plan) -> bool:
     return backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT
 
 
@@ -253,13 +265,7 @@ def test_a_master_that_neither_dataproc_nor_the_store_hears_is_lost(
     assert record.failure.cls is FailureClass.CLUSTER_LOST and "UNHEALTHY" in record.failure.summary()
 
 
-def test_a_cluster_with_too_few_primary_nodes_is_not_ready(
-    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
-) -> None:
-    from google.cloud import dataproc_v1 as sdk
-
-    from mayfly.backends.dataproc import view
-
+def test_a_cluster_with_too_few_primary_nodes_is_not_complete() -> None:
     made = sdk.Cluster(
         cluster_name="mf-x",
         status={"state": "RUNNING"},
@@ -408,6 +414,36 @@ def test_a_failed_init_action_is_told_before_anything_is_deleted(
     assert not poll.result.ok and "  the cluster never came up: init action" in poll.lines
     page = (run.store.get(f"{run.dir.root}/report.html") or b"").decode()
     assert "Why the cluster never came up" in page and "sha256 of the environment is wrong" in page
+
+
+def test_a_primary_node_that_never_comes_is_waited_for_and_then_told(
+    emulator: Emulator, bucket: str, tmp_path: Path
+) -> None:
+    emulator.rule(on="boot", do="missing", node="w-1")
+    target = replace(make_target(bucket), launcher="yarn", yarn=YarnPlan(), python="/usr/bin/python3")
+    run = Project(tmp_path, target).plan(start_timeout=2.0)
+    run.store.put(f"{run.dir.root}/nodes/{run.plan.name}-m.json", b"{}")
+    with pytest.raises(DeadlinePassed, match=r"1 of 2 primary workers are there; set up so far: \S+-m$"):
+        done(lambda: run.create("test"))
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+def test_thirty_at_once_through_an_api_that_takes_no_more_calls(emulator: Emulator, tmp_path: Path) -> None:
+    """Each call is refused some times; nobody fails, nobody is made twice, nothing is left."""
+    target = make_target(f"file://{tmp_path / 'staging'}", call_deadline=60.0)
+    emulator.rule(on="CreateCluster", do="429", times=90)
+    emulator.rule(on="DeleteCluster", do="429", times=60)
+    emulator.rule(on="GetCluster", do="429", times=60)
+    plans = [make_plan(target) for _ in range(30)]
+
+    def live(plan: Plan) -> None:
+        backend = DataprocBackend(target)
+        backend.create(plan)
+        wait_for(lambda: _delete(backend, plan), seconds=120, what="gone")
+
+    with ThreadPoolExecutor(30) as pool:
+        list(pool.map(live, plans))
+    assert len(emulator.history()) == 30 and emulator.clusters() == []
 
 
 def test_what_nodes_say_of_themselves_is_shown_once(emulator: Emulator, project: Project) -> None:

@@ -92,6 +92,7 @@ def test_what_cannot_be_is_refused_with_what_can(change: dict[str, Any], words: 
         (GIVEN, {"staging": ".mayfly/staging"}, "write a gs:// URL"),
         (GIVEN, {"staging": "s3://bucket/x"}, "write a gs:// URL"),
         (GIVEN, {"options": {"state_dir": "x"}}, "no such option; allowed: none"),
+        (GIVEN, {"python": ".venv/bin/python"}, "is no path on a node"),
     ],
 )
 def test_gcp_stands_where_dataproc_is_and_nowhere_else(
