@@ -22,7 +22,8 @@ from scripts.cloud.object_store import ObjectStore
 from tests.emulators.dataproc.machines import MachineCluster, MachineJob, MachineNode, NodeFailed, Role
 from tests.emulators.dataproc.nodes import Bind, NodeMachines, Options, missing
 from tests.emulators.dataproc.nodes.hadoop import HADOOP_GROUP, USERS
-from tests.emulators.dataproc.nodes.namespaces import Farm, FarmError, Node
+from tests.emulators.dataproc.nodes.namespaces import Farm, Node
+from tests.emulators.dataproc.nodes.network import FarmError
 from tests.emulators.dataproc.objects import Objects
 from tests.processes import family, marked
 from tests.yarn.fixtures import VERSION
@@ -111,7 +112,6 @@ def setup(objects: Objects, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     options = Options(
         spark=spark.home(),
         binds=[Bind(source=path, target=str(path)) for path in here],
-        cancel_seconds=1.0,
         preempt_seconds=5.0,
         exports={"/data": export},
     )

@@ -1,7 +1,7 @@
 """Clusters of real nodes for the emulator: namespaces of this host with Hadoop in them."""
 
-from .cluster import Options
 from .machines import NodeMachines, missing
 from .namespaces import Bind
+from .options import Options
 
 __all__ = ["Bind", "NodeMachines", "Options", "missing"]

@@ -2,86 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import random
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from scripts.hadoop import jars
-from tests.emulators.dataproc.machines import MachineCluster, MachineNode, NodeFailed, init_failed
-from tests.emulators.dataproc.nodes import hadoop, metadata
-from tests.emulators.dataproc.nodes.namespaces import GATEWAY, METADATA, Bind, Entry, Farm, FarmError, Node
+from tests.emulators.dataproc.machines import MachineCluster, MachineNode, NodeFailed
+from tests.emulators.dataproc.nodes import hadoop, initactions, metadata
+from tests.emulators.dataproc.nodes.machine import Machine, instance
+from tests.emulators.dataproc.nodes.namespaces import GATEWAY, METADATA, Bind, Entry, Farm
+from tests.emulators.dataproc.nodes.network import FarmError
 from tests.emulators.dataproc.nodes.nfs import SERVER, Door, Mounts
-from tests.emulators.dataproc.nodes.processes import end_tree
+from tests.emulators.dataproc.nodes.options import Options
 from tests.emulators.dataproc.nodes.relay import Relay
 from tests.emulators.dataproc.nodes.services import ServiceFailed, Services
 from tests.emulators.dataproc.objects import Objects
-
-ROOT = Path(__file__).resolve().parents[4]
-_SERVICE_ACCOUNT = f"{metadata.PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
-_SCRIPTS = "/etc/google-dataproc/startup-scripts"
-_AFTER = "RUN_AFTER_SERVICES"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What can be chosen about nodes; seconds."""
-
-    binds: Sequence[Bind] = ()
-    """More of this host that nodes see."""
-    hidden: Sequence[Path] = (Path.home(), ROOT)
-    """Folders of this host that are empty in nodes, so that nothing works only because it lies here."""
-    spark: Path | None = None
-    """SPARK_HOME of this host (a folder with `jars`); without it no job can run."""
-    python: str = "/usr/bin/python3"
-    """The image's Python, as nodes see it."""
-    ports: Sequence[int] = ()
-    """Of this host's loopback that every node reaches on its own; that of $STORAGE_EMULATOR_HOST always."""
-    exports: Mapping[str, Path | str] = field(default_factory=dict)
-    """NFS: export such as "/data" -> folder of this host. The server is `filestore` in nodes, root is squashed."""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    """More variables of daemons, jobs and containers."""
-    ready_seconds: float = 300.0
-    preempt_seconds: float = 30.0
-    """From the notice to the end of a preempted node."""
-    soft_off: bool = False
-    """With the notice the node's daemons get SIGTERM, as by a shutdown: Compute Engine sends ACPI's soft off then. What
-    Dataproc's images make of it is not documented."""
-    cancel_seconds: float = 20.0
-    """From SIGTERM to SIGKILL of a cancelled job's JVM."""
-    kill_tree: bool = True
-    """That SIGKILL is for all that descends from the JVM; else for the JVM alone."""
-
-
-@dataclass
-class Machine:
-    """A booted node with what serves it on this host."""
-
-    spec: MachineNode
-    node: Node
-    relays: list[Relay]
-    mounts: Mounts | None = None
-
-    def hold(self, held: bool) -> None:
-        for relay in self.relays:
-            relay.hold(held)
-        if self.mounts is not None:
-            self.mounts.hold(held)
-
-    def close(self) -> None:
-        """Nothing of it is left."""
-        if self.mounts is not None:
-            self.mounts.close()
-        self.node.kill()
-        for relay in self.relays:
-            relay.close()
 
 
 class Cluster:
@@ -102,27 +40,7 @@ class Cluster:
         self._metadata = metadata.MetadataServer(self._farm.listen(METADATA, 80))
         self._door = Door(self._farm) if options.exports else None
 
-    # ------------------------------------------------------------ what nodes have
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """Of daemons, jobs, containers and init actions, beyond what the node has."""
-        store = os.environ.get("STORAGE_EMULATOR_HOST")
-        # Unless told not to, gcsfs asks for a minute by gRPC what kind a bucket is.
-        given = {"STORAGE_EMULATOR_HOST": store, "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false"} if store else {}
-        return {key: value for key, value in given.items() if value} | dict(self.options.environment)
-
-    @property
-    def _ports(self) -> set[int]:
-        store = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
-        return {*self.options.ports, *([store.port] if store.port else [])}
-
-    @property
-    def zone(self) -> str:
-        return f"{self.cluster.region}-a"
-
-    def hostname(self, name: str) -> str:
-        return f"{name}.{self.zone}.c.{self.cluster.project}.internal"
+    # ------------------------------------------------------------ what there is
 
     def master(self) -> Machine:
         return next(machine for machine in self.machines.values() if machine.spec.role == "master")
@@ -138,12 +56,12 @@ class Cluster:
         workers = [node for node in nodes if node.role != "master"]
         layout = hadoop.Layout(
             cluster=self.cluster,
-            master=self.hostname(master.name),
+            master=metadata.hostname(self.cluster, master.name),
             single=not workers,
             workers=len([node for node in workers if node.role == "worker"]),
             largest=(max(n.yarn_mib for n in nodes), max(n.yarn_cores for n in nodes)),
             java_home=jars.java_home(),
-            environment=self.environment,
+            environment=self.options.variables,
         )
         self._announce(nodes)
         with self._failures(master.name):
@@ -156,7 +74,7 @@ class Cluster:
             self.services.await_blocks(
                 len([n for n in nodes if "datanode" in layout.daemons(n)]), cancelled, self.options.ready_seconds
             )
-        if self._mode("master") == _AFTER:
+        if initactions.after_services(self.cluster, "master"):
             self._init(self.machines[master.name], cancelled)
 
     def add(self, nodes: Sequence[MachineNode]) -> None:
@@ -171,11 +89,11 @@ class Cluster:
 
     def _settle(self, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:
         assert self.services is not None
-        self.services.label(self.hostname(node.name) for node in nodes if node.role == "secondary")
+        self.services.label(metadata.hostname(self.cluster, node.name) for node in nodes if node.role == "secondary")
         wanted = [node.name for node in nodes if "nodemanager" in self.services.layout.daemons(node)]
         self.services.await_nodes(wanted, cancelled, self.options.ready_seconds)
         for node in nodes:
-            if node.role != "master" and self._mode("worker") == _AFTER:
+            if node.role != "master" and initactions.after_services(self.cluster, "worker"):
                 self._init(self.machines[node.name], cancelled)
 
     def _announce(self, nodes: Sequence[MachineNode]) -> None:
@@ -184,8 +102,8 @@ class Cluster:
             known = {name for _, _, name in self._hosts}
             for node in nodes:
                 if node.name not in known:
-                    self._hosts.append((self._farm.address(), self.hostname(node.name), node.name))
-            server = [(GATEWAY, self.hostname(SERVER), SERVER)] if self.options.exports else []
+                    self._hosts.append((self._farm.address(), metadata.hostname(self.cluster, node.name), node.name))
+            server = [(GATEWAY, metadata.hostname(self.cluster, SERVER), SERVER)] if self.options.exports else []
             self._hosts_file.write_text(hadoop.host_lines([*server, *self._hosts]))
 
     def _each(self, nodes: Sequence[MachineNode], act: Callable[[MachineNode], None]) -> None:
@@ -231,72 +149,27 @@ class Cluster:
                 node.kill()
                 raise FarmError("the cluster is gone")
             self.machines[spec.name] = machine
-            machine.relays += [Relay(node.listen("127.0.0.1", port), ("127.0.0.1", port)) for port in self._ports]
+            for port in self.options.relayed:
+                machine.relays.append(Relay(node.listen("127.0.0.1", port), ("127.0.0.1", port)))
             if self.options.exports:
                 exports = {export: Path(folder) for export, folder in self.options.exports.items()}
                 machine.mounts = Mounts(self._farm, node, exports)
-            self._metadata.add(self._instance(spec, address, layout, workers))
+            self._metadata.add(instance(spec, address, layout, workers))
         return machine
-
-    def _instance(self, spec: MachineNode, address: str, layout: hadoop.Layout, workers: int) -> metadata.Instance:
-        given = {
-            "dataproc-bucket": self.cluster.staging_bucket,
-            "dataproc-cluster-configuration-directory": f"{self.cluster.metainfo}/",
-            "dataproc-cluster-name": self.cluster.name,
-            "dataproc-cluster-uuid": self.cluster.uuid,
-            "dataproc-datanode-enabled": str("datanode" in layout.daemons(spec)).lower(),
-            "dataproc-master": layout.master.split(".")[0],
-            "dataproc-region": self.cluster.region,
-            "dataproc-role": "Master" if spec.role == "master" else "Worker",
-            "dataproc-worker-count": str(workers),
-        }
-        return metadata.Instance(
-            name=spec.name, hostname=self.hostname(spec.name), address=address,
-            id=str(random.SystemRandom().randrange(10**18, 9 * 10**18)), zone=self.zone, project=self.cluster.project,
-            machine_type=f"custom-{spec.cores}-{spec.memory >> 20}", preemptible=spec.preemptible,
-            service_account=_SERVICE_ACCOUNT, attributes=dict(self.cluster.metadata) | given,
-        )  # fmt: skip
 
     def _bring_up(self, spec: MachineNode, layout: hadoop.Layout, workers: int, cancelled: threading.Event) -> None:
         machine = self._boot(spec, layout, workers)
         assert self.services is not None
         self.services.install(machine.node, spec)
         machine.node.put({"/usr/share/google/get_metadata_value": Entry(content=metadata.SHIM, mode=0o755)})
-        if self._mode("master" if spec.role == "master" else "worker") != _AFTER:
+        if not initactions.after_services(self.cluster, "master" if spec.role == "master" else "worker"):
             self._init(machine, cancelled)
         if cancelled.is_set():
             raise FarmError("cancelled")
         self.services.start(machine.node, spec)
 
-    # ------------------------------------------------------------ init actions
-
-    def _mode(self, role: str) -> str:
-        return self.cluster.properties.get(f"dataproc:dataproc.{role}.custom.init.actions.mode", "")
-
     def _init(self, machine: Machine, cancelled: threading.Event) -> None:
-        """Run all init actions on a node as root, one after the other. NodeFailed in Google's words."""
-        node = machine.node
-        for index, (uri, seconds) in enumerate(self.cluster.init_actions):
-            target = self.cluster.init_output(node.name, index)
-            script = f"{_SCRIPTS}/dataproc-initialization-script-{index}"
-            log = self.folder / f"{node.name}-init-{index}.log"
-            try:
-                content = self.objects.read(uri)
-            except OSError as error:
-                raise NodeFailed(node.name, f"could not fetch {uri}: {error}") from error
-            node.put({script: Entry(content=content, mode=0o700)})
-            process = node.start([script], output=log, env=self.environment)
-            deadline = time.monotonic() + seconds
-            while process.poll() is None and time.monotonic() < deadline and not cancelled.wait(0.02):
-                pass
-            code = process.poll()
-            if code is None:
-                end_tree(process)
-            if cancelled.is_set():
-                raise FarmError("cancelled")
-            self.objects.write(target, log.read_bytes())
-            if code != 0:
-                raise NodeFailed(node.name, init_failed(action=uri, output_uri=target, timed_out=code is None), target)
+        initactions.run(self.cluster, machine.node, self.objects, self.folder, self.options.variables, cancelled)
 
     # ------------------------------------------------------------ faults and ends
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from scripts.hadoop import jars
 from tests.emulators.dataproc.machines import FaultKind, MachineCluster, MachineJob, MachineNode, YarnLoad
 from tests.emulators.dataproc.nodes import hadoop, jobs
-from tests.emulators.dataproc.nodes.cluster import Cluster, Options
+from tests.emulators.dataproc.nodes.cluster import Cluster
+from tests.emulators.dataproc.nodes.options import Options
 from tests.emulators.dataproc.objects import Objects
 
 _TOOLS = ("unshare", "nsenter", "ip", "mount", "umount", "pivot_root", "setsid", "tar", "curl", "bash")

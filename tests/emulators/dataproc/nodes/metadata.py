@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.emulators.dataproc.machines import MachineCluster
+
 PROJECT_NUMBER = "123456789012"
 _SCOPES = "https://www.googleapis.com/auth/cloud-platform"
 _LONGEST_WAIT = 3600.0
@@ -29,6 +31,15 @@ SHIM = """\
 # As on Compute Engine's images: get_metadata_value attributes/NAME
 exec curl -sf -H 'Metadata-Flavor: Google' "http://metadata.google.internal/computeMetadata/v1/instance/$1"
 """
+
+
+def zone(cluster: MachineCluster) -> str:
+    return f"{cluster.region}-a"
+
+
+def hostname(cluster: MachineCluster, name: str) -> str:
+    """A node's name with its domain: also the one under which YARN knows it."""
+    return f"{name}.{zone(cluster)}.c.{cluster.project}.internal"
 
 
 @dataclass

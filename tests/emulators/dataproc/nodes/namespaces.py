@@ -8,7 +8,6 @@ with the process that made it, however that died. The kernel then kills whatever
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
 import signal
@@ -22,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TypeVar
 
+from tests.emulators.dataproc.nodes.network import FarmError, ip, listener, within_network
+
 T = TypeVar("T")
 
 GATEWAY = "10.77.0.1"
@@ -29,82 +30,9 @@ METADATA = "169.254.169.254"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NETWORK = "10.77"
 _READY_SECONDS = 60.0
-_CLONE_NEWNET = 0x40000000
+_FARM, _NODE = (Path(__file__).with_name(name).read_text() for name in ("farm.sh", "node.sh"))
 # So that a test session finds what it left: nothing, since nodes end with their maker, but who knows.
 _MARKS = {key: value for key, value in os.environ.items() if key in ("MAYFLY_TEST_SESSION", "PYTEST_CURRENT_TEST")}
-
-_FARM = f"""
-set -eu
-mount -t proc proc /proc
-ip -batch - <<END
-link set lo up
-link add br0 type bridge
-addr add {GATEWAY}/16 dev br0
-addr add {METADATA}/32 dev br0
-link set br0 up
-END
-echo ready
-exec >/dev/null
-while read -r _; do :; done
-"""
-
-# PID 1 of a node. bash, since it reaps what loses its parent; `read` ends with the farm's maker, as a second net.
-# Devices are bound and not made: no CAP_MKNOD, and a tmpfs may be mounted nodev.
-_NODE = r"""
-set -eu
-mount --make-rprivate /
-mount -t tmpfs -o mode=755 node /mnt
-mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work node /mnt/root
-cd /mnt/root
-hostname "$NODE"
-for place in tmp var/tmp run dev $HIDDEN; do
-    [ -d "$place" ] || continue
-    mode=755
-    case $place in tmp | var/tmp) mode=1777 ;; esac
-    mount -t tmpfs -o "mode=$mode" tmpfs "$place"
-done
-mkdir -p run/lock dev/shm dev/pts mnt
-for device in null zero full random urandom tty; do
-    touch "dev/$device"
-    mount --bind "/dev/$device" "dev/$device"
-done
-mount -t tmpfs -o mode=1777 shm dev/shm
-mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts dev/pts
-ln -s pts/ptmx dev/ptmx
-ln -s /proc/self/fd dev/fd
-for n in 0 1 2; do ln -s "/proc/self/fd/$n" "dev/$(set -- stdin stdout stderr; shift "$n"; echo "$1")"; done
-mount -t proc proc proc
-mount -t sysfs -o ro sysfs sys
-while IFS="	" read -r from to how; do
-    [ -n "$from" ] || continue
-    if [ -d "$from" ]; then
-        mkdir -p "./$to"
-    else
-        mkdir -p "./${to%/*}"
-        [ -e "./$to" ] || touch "./$to"
-    fi
-    mount --bind "$from" "./$to"
-    [ "$how" = rw ] || mount -o remount,bind,ro "./$to"
-done <<<"$BINDS"
-rm -f etc/hostname etc/resolv.conf
-echo "$NODE" >etc/hostname
-: >etc/resolv.conf
-mkdir .old
-pivot_root . .old
-cd /
-umount -l /.old
-rmdir /.old
-unset NODE HIDDEN BINDS
-trap 'exit 0' TERM
-echo ready
-exec >/dev/null
-while read -r _; do :; done
-"""
-
-
-class FarmError(OSError):
-    """A farm or a node could not be made or entered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,7 +130,7 @@ class Node:
         return within_network(self.pid, act)
 
     def listen(self, address: str, port: int) -> socket.socket:
-        return self.within(lambda: _listener(address, port))
+        return self.within(lambda: listener(address, port))
 
     def kill(self) -> None:
         """As if the power failed: nothing in it gets a word, and its link is gone."""
@@ -227,7 +155,7 @@ class Farm:
         self._starter = subprocess.Popen(
             ["unshare", "-n", "-m", "-p", "-f", "--kill-child=KILL", "--propagation", "private", "bash", "-c", _FARM],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env=_MARKS | {"PATH": PATH},
+            env=_MARKS | {"PATH": PATH, "GATEWAY": GATEWAY, "METADATA": METADATA},
             start_new_session=True,
         )  # fmt: skip
         self._lock = threading.Lock()
@@ -241,7 +169,7 @@ class Farm:
 
     def listen(self, address: str, port: int) -> socket.socket:
         """A listening socket on the bridge (GATEWAY, METADATA)."""
-        return within_network(self.pid, lambda: _listener(address, port))
+        return within_network(self.pid, lambda: listener(address, port))
 
     def address(self) -> str:
         """The next free address of the cluster's network."""
@@ -277,12 +205,12 @@ class Farm:
         # The hardware address follows from the other, as on Compute Engine: a node that comes back is known at once.
         mac = ":".join(f"{int(part):02x}" for part in ("66", "1", *address.split(".")))
         link = _link(address)
-        _ip(
+        ip(
             self.pid,
             f"link add {link} type veth peer name eth0 address {mac} netns {pid}",
             f"link set {link} master br0 up",
         )
-        _ip(
+        ip(
             pid,
             "link set lo up",
             f"addr add {address}/16 dev eth0",
@@ -293,7 +221,7 @@ class Farm:
 
     def link(self, node: Node, up: bool) -> None:
         """Cut a node off, or connect it again: as when a switch fails, nobody is told."""
-        _ip(self.pid, f"link set {_link(node.address)} {'up' if up else 'down'}")
+        ip(self.pid, f"link set {_link(node.address)} {'up' if up else 'down'}")
 
     def end(self) -> None:
         """SIGKILL for all; returns when the namespaces' processes are gone. Idempotent."""
@@ -309,38 +237,6 @@ class Farm:
                 self._starter.kill()
                 self._starter.wait()
         _close(self._starter)
-
-
-def within_network(pid: int, act: Callable[[], T]) -> T:
-    """Run `act` in the network namespace of a process: in a thread made for it, since setns holds for the thread, and
-    one that could not come back must not live on. A socket stays in the network in which it was made."""
-    result: list[T] = []
-    error: list[BaseException] = []
-
-    def thread() -> None:
-        try:
-            with open(f"/proc/{pid}/ns/net") as namespace:
-                libc = ctypes.CDLL(None, use_errno=True)
-                if libc.setns(namespace.fileno(), _CLONE_NEWNET):
-                    raise OSError(ctypes.get_errno(), f"setns: {os.strerror(ctypes.get_errno())}")
-            result.append(act())
-        except BaseException as caught:
-            error.append(caught)
-
-    runner = threading.Thread(target=thread, daemon=True)
-    runner.start()
-    runner.join()
-    if error:
-        raise error[0]
-    return result[0]
-
-
-def _listener(address: str, port: int) -> socket.socket:
-    made = socket.socket()
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.bind((address, port))
-    made.listen(128)
-    return made
 
 
 def _await_ready(starter: subprocess.Popen[bytes], what: str) -> None:
@@ -374,12 +270,3 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def _ip(pid: int, *commands: str) -> None:
-    done = subprocess.run(
-        ["nsenter", "-t", str(pid), "-n", "--", "ip", "-batch", "-"], input="\n".join(commands), capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise FarmError(f"`ip {'; '.join(commands)}`: {done.stderr.strip()}")

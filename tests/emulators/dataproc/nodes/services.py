@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from scripts.hadoop import jars
 from tests.emulators.dataproc.machines import MachineNode, YarnLoad
 from tests.emulators.dataproc.nodes import hadoop
-from tests.emulators.dataproc.nodes.namespaces import FarmError, Node
+from tests.emulators.dataproc.nodes.metadata import hostname
+from tests.emulators.dataproc.nodes.namespaces import Entry, Node
+from tests.emulators.dataproc.nodes.network import FarmError
 from tests.emulators.dataproc.nodes.processes import descendants, send
 
 _POLL_SECONDS = 0.2
@@ -50,7 +53,7 @@ class Services:
         """Everything but the jars, which are bound."""
         entries = hadoop.users_files() | self.layout.files(machine)
         if machine.role == "master":
-            kept = hadoop.jars.cache_dir(self.layout.version) / "formatted.tar"
+            kept = jars.cache_dir(self.layout.version) / "formatted.tar"
             if kept.exists():
                 entries |= hadoop.formatted(kept)
         node.put(entries)
@@ -58,7 +61,7 @@ class Services:
     def start(self, node: Node, machine: MachineNode) -> None:
         for daemon in self.layout.daemons(machine):
             argv, env, user = self.layout.java(daemon)
-            if daemon == "namenode" and not (hadoop.jars.cache_dir(self.layout.version) / "formatted.tar").exists():
+            if daemon == "namenode" and not (jars.cache_dir(self.layout.version) / "formatted.tar").exists():
                 node.run(*argv, "-format", "-nonInteractive", env=env, user=user, seconds=120)
             log = self._folder / f"{node.name}-{daemon}.log"
             process = node.start(argv, output=log, env=env, user=user)
@@ -217,14 +220,9 @@ class Services:
 
     def _refresh(self, graceful_seconds: float) -> None:
         with self._lock:
-            hosts = "".join(f"{self.hostname(name)}\n" for name in sorted(self._excluded))
-        self.master.put({hadoop.EXCLUDE: hadoop.Entry(content=hosts)})
+            hosts = "".join(f"{hostname(self.layout.cluster, name)}\n" for name in sorted(self._excluded))
+        self.master.put({hadoop.EXCLUDE: Entry(content=hosts)})
         graceful = ["-g", str(round(graceful_seconds)), "-server"] if graceful_seconds >= 1 else []
         env = self.layout.client_environment() | {"HOME": "/var/lib/hadoop-yarn"}
         user = (hadoop.USERS["yarn"], hadoop.HADOOP_GROUP)
         self.master.run("yarn", "rmadmin", "-refreshNodes", *graceful, env=env, user=user, seconds=120)
-
-    def hostname(self, name: str) -> str:
-        """As a NodeManager registers itself: with its domain."""
-        zone = f"{self.layout.cluster.region}-a"
-        return f"{name}.{zone}.c.{self.layout.cluster.project}.internal"
