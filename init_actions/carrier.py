@@ -64,9 +64,8 @@ def carry(arguments: list[str]) -> int:
         signal.signal(number, lambda *_: _terminate(driver))
     with open(output, "rb") as source:
         try:
-            _write(
-                f"mayfly: driver {driver.pid}; its log is below {arguments[0]}/jobs/{arguments[1]}/{arguments[2]}/\n"
-            )
+            log = f"{arguments[0]}/jobs/{arguments[1]}/{arguments[2]}/"
+            _write(f"mayfly: driver {driver.pid}; its log is below {log}\n".encode("utf-8", "surrogateescape"))
             while driver.poll() is None and os.getppid() == parent and not _closed(driver):
                 _show(source)
             _show(source)
@@ -98,19 +97,21 @@ def _scratch() -> str | None:
 def _environment(python: str, carrier: int) -> dict[str, str]:
     given = {key: value for key, value in os.environ.items() if not key.startswith(SPARK_ONLY)}
     given.update(PYTHONNOUSERSITE="1", PYTHONUNBUFFERED="1", MAYFLY_CARRIER_FD=str(carrier))
-    given["PATH"] = os.path.dirname(python) + os.pathsep + given.get("PATH", os.defpath)
+    if os.path.dirname(python):  # what the script starts as `python` is this one
+        given["PATH"] = os.path.dirname(python) + os.pathsep + given.get("PATH", os.defpath)
     return given
 
 
 def _show(source) -> None:
     data = source.read()
     if data:
-        _write(data.decode("utf-8", "replace"))
+        _write(data)
 
 
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+def _write(data: bytes) -> None:
+    """As it is: whether this Python could print it in its locale must not decide about the job."""
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
 
 
 def _closed(driver: subprocess.Popen) -> bool:

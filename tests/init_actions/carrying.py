@@ -109,12 +109,12 @@ class Carrying:
     ) -> Carried:
         """`through` = what runs a Python file: an interpreter, or spark-submit with its options."""
         folder = self.folder / f"carried-{len(self.started)}"
-        job = folder / "job"
-        job.mkdir(parents=True)
-        (job / "job.py").write_text(script)
+        code = folder / "job"
+        code.mkdir(parents=True)
+        (code / "job.py").write_text(script)
         store = open_store(staging or f"file://{folder / 'staging'}")
-        attempt = RunDir(store, CLUSTER).attempt("run_job", 1)
-        order.setdefault("code", upload_bundle(store, job))
+        attempt = RunDir(store, CLUSTER).attempt(order.get("job", "run_job"), 1)
+        order.setdefault("code", upload_bundle(store, code))
         made = make_order(**order)
         attempt.create("job.json", made)
         mark = f"{os.getpid()}-{time.monotonic_ns()}"
@@ -122,7 +122,7 @@ class Carrying:
         (folder / "tmp").mkdir()
         with (folder / "stderr").open("w") as errors:
             process = subprocess.Popen(
-                [*through, str(CARRIER), "--python", python, attempt.rundir.url, "run_job", "1", made.code],
+                [*through, str(CARRIER), "--python", python, attempt.rundir.url, made.job, "1", made.code],
                 env=kept | {MARK: mark, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": "/nowhere"} | dict(env or {}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

@@ -29,11 +29,12 @@ def test_it_is_understood_by_the_oldest_python_that_may_run_it() -> None:
 
 
 def test_a_job_that_succeeds(carrying: Carrying) -> None:
-    carried = carrying.start(PRINTS_ITS_WORLD, env={"PYSPARK_GATEWAY_SECRET": "s3cret", "SPARK_HOME": "/x"})
+    strange = {"PYSPARK_GATEWAY_SECRET": "s3cret", "SPARK_HOME": "/x", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    carried = carrying.start(PRINTS_ITS_WORLD, env=strange, job="schöner-job")
     shown, _ = carried.process.communicate(timeout=120)
     assert carried.process.returncode == 0, carried.log() + carrying.errors(carried)
     assert carried.record().outcome is Outcome.SUCCESS
-    assert "mayfly: driver" in shown
+    assert "mayfly: driver" in shown and "/jobs/schöner-job/1/" in shown
     executable, path, variables = world(carried.log())
     assert executable == sys.executable
     assert "/nowhere" not in path
