@@ -288,11 +288,11 @@ def test_jobs_run_as_root_on_the_master_and_containers_as_yarn_on_any_node(setup
 def test_hdfs_has_permissions(setup: Setup) -> None:
     code = """
         import subprocess
-        print(subprocess.run(["hdfs", "dfs", "-touchz", "/tmp/mine", "/mine"], capture_output=True, text=True).stderr)
+        print(subprocess.run(["hdfs", "dfs", "-touchz", "/user/mine", "/mine"], capture_output=True, text=True).stderr)
         """
     _, said = setup.job(code, id="job-2")
     assert "touchz: Permission denied: user=root, access=WRITE" in said
-    assert "/tmp/mine" not in said
+    assert "/user/mine" not in said
 
 
 def test_root_is_squashed_on_shares_and_all_nodes_see_the_same(setup: Setup) -> None:
@@ -319,14 +319,14 @@ def test_a_cancelled_job_ends_by_sigterm_to_its_jvm(setup: Setup) -> None:
     code = """
         import subprocess, time
         subprocess.Popen(["setsid", "sleep", "12345"])
-        open("/tmp/waits", "w").close()
+        open("/opt/waits", "w").close()
         time.sleep(1000)
         """
     master = setup.node("demo-m")
     cancelled = threading.Event()
 
     def cancel() -> None:
-        waits = master.enter(["test", "-e", "/tmp/waits"])
+        waits = master.enter(["test", "-e", "/opt/waits"])
         eventually("the job runs", lambda: subprocess.run(waits, check=False).returncode == 0)
         cancelled.set()
 
