@@ -58,7 +58,7 @@ def test_the_demo_reads_a_bucket_and_writes_to_nfs(cloud: Cloud, flights_data: P
     assert len(record.yarn.nodes) == 2, "its workers were on both nodes"
     assert receipt.rule.startswith("deleted:")
     assert list(cloud.lake.rglob("*.parquet")), "its result is on the share"
-    assert cloud.emulator.history()[-1]["how_gone"] == "deleted"
+    assert cloud.emulator.history()[-1]["how_gone"] == "delete"
 
 
 def test_a_preempted_and_a_lost_node_cost_time_and_nothing_else(cloud: Cloud) -> None:
