@@ -416,6 +416,16 @@ def test_a_failed_init_action_is_told_before_anything_is_deleted(
     assert "Why the cluster never came up" in page and "sha256 of the environment is wrong" in page
 
 
+def test_a_lease_in_a_bucket_is_written_once_a_second(emulator: Emulator, project: Project) -> None:
+    run = project.living(WAITS)
+    request = JobRequest(key="run_job", script="job.py")
+    began = time.monotonic()
+    for _ in range(10):
+        run.job(request, try_number=1, inline=True, by="test")
+    lease = run.dir.attempt("run_job", 1).lease()
+    assert lease is not None and lease.seq <= 2 + time.monotonic() - began
+
+
 def test_a_primary_node_that_never_comes_is_waited_for_and_then_told(
     emulator: Emulator, bucket: str, tmp_path: Path
 ) -> None:
