@@ -90,8 +90,7 @@ def draw(seed: int) -> Schedule:
         job_outcome=outcome,
         grows=grows,
         again=dice.random() < 0.15,
-        # What takes long could use up a deadline: only what is answered soon is sure to pass.
-        harmless=kind == "passing" and outcome == "success" and not any(map(_slow, rules)),
+        harmless=kind == "passing" and outcome == "success" and _passes(rules),
     )
 
 
@@ -108,8 +107,10 @@ def _passing(dice: random.Random, verbs: Sequence[str]) -> dict[str, Any]:
     return rule
 
 
-def _slow(rule: dict[str, Any]) -> bool:
-    return rule["do"] == "hang" or rule.get("seconds", 0.0) > 1.0
+def _passes(rules: list[dict[str, Any]]) -> bool:
+    """Whether a verb's deadline is sure to be longer than all of it: three pauses of the backend are 1.75 s at most."""
+    slow = any(rule["do"] == "hang" or rule.get("seconds", 0.0) > 1.0 for rule in rules)
+    return not slow and sum(rule["times"] for rule in rules) <= 3
 
 
 def _worse(dice: random.Random) -> dict[str, Any]:
