@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _ONE_TRY, _SHORTEST_TRY = 20.0, 2.0
+_NO_TOKEN = "metadata from plugin failed"
+"""gRPC's words when no token came, said as UNAVAILABLE, whether it was refused or only late."""
 
 
 class NotFound(BackendRefused):
@@ -80,6 +82,20 @@ class DataprocCalls:
 
         return self._client(AutoscalingPolicyServiceClient)
 
+    def require_token(self) -> None:
+        """CredentialsUnavailable when there is no token to be had; nothing when nobody answered for now."""
+        from google.auth.exceptions import GoogleAuthError, TransportError
+        from google.auth.transport.requests import Request
+
+        access = google_access(self.target)
+        try:
+            access.google.refresh(Request())
+        except TransportError:
+            pass
+        except GoogleAuthError as error:
+            if not error.retryable:
+                raise access.refused(error) from error
+
     def verb(self, name: str, *, needed: bool = True) -> Verb:
         """What is asked in one verb of the backend, all of it within the target's `call_deadline`. `needed`: a clear no
         is worth another try, since a cluster must not stay for lack of a permission that somebody may give."""
@@ -112,7 +128,7 @@ class Verb:
         """The answer. BackendRefused (or one of its kinds here) when the API says no; BackendBusy when it took no call
         before the deadline, and so did nothing; BackendUnavailable when nobody knows."""
         from google.api_core.exceptions import GoogleAPICallError
-        from google.auth.exceptions import GoogleAuthError
+        from google.auth.exceptions import GoogleAuthError, TransportError
 
         pause, busy, last = _FIRST_PAUSE, True, "no answer"
         deadline = self._calls.gcp.call_deadline
@@ -124,12 +140,16 @@ class Verb:
             try:
                 return method(request=request, retry=None, timeout=min(one_try, left))
             except GoogleAuthError as error:
-                raise self._nobody(error) from error
+                if not (isinstance(error, TransportError) or error.retryable):
+                    raise self._nobody(error) from error
+                busy, last = False, f"no token: {error}"
             except GoogleAPICallError as error:
                 code = _code(error)
                 message = str(error.message)
                 if code == NOBODY:
                     raise self._nobody(error) from error
+                if _NO_TOKEN in message:
+                    self._calls.require_token()
                 if code not in UNKNOWN and code != BUSY:
                     refused = self._refused(code, message)
                     refused.sure = busy

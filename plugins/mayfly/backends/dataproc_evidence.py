@@ -22,8 +22,9 @@ _OUTPUT_BYTES = 64 << 10
 
 
 def init_tails(target: FrozenTarget, outputs: Sequence[InitOutput]) -> list[tuple[InitOutput, tuple[str, ...]]]:
-    """Each with its last lines."""
-    return [(output, _tail(target, output.uri, lines=OUTPUT_LINES)) for output in outputs[:_NODES_READ]]
+    """Each with its last lines; of the first few, that is."""
+    read = [(output, _tail(target, output.uri, lines=OUTPUT_LINES)) for output in outputs[:_NODES_READ]]
+    return [*read, *((output, ()) for output in outputs[_NODES_READ:])]
 
 
 def driver_output(target: FrozenTarget, uri: str, *, lines: int = 20) -> tuple[str, ...]:
