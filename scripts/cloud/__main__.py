@@ -42,12 +42,14 @@ def demo(args: argparse.Namespace) -> int:
     store, emulator = local.running(args.folder)
     assert emulator.pid is not None
     print(f"data:      {_put(store)} on gs://{local.BUCKET}/data/flights")
-    before = left.look(emulator.pid)
+    before, reports = left.look(emulator.pid), _reports(store)
     print(f"before:    {before}")
     begun = time.monotonic()
     command = ["-m", "mayfly.airflow.dagstest", "flights", "--conf", '{"target": "gcp-demo"}']
     code = subprocess.run([sys.executable, *command], check=False).returncode
     print(f"run:       {time.monotonic() - begun:.0f} s, exit code {code}")
+    for name in _reports(store) - reports:
+        print(f"report:    {store.url}/{local.BUCKET}/{name}")
     print(f"results:   {', '.join(store.names(local.BUCKET, 'data/results/'))}")
     return code or _shown(before, emulator.pid)
 
@@ -58,6 +60,10 @@ def _shown(before: left.Seen, emulator: int) -> int:
     print(f"after:     {after}")
     print("left:      " + ("\n           ".join(extra) if extra else "nothing: no node, mount or namespace"))
     return 4 if extra else 0
+
+
+def _reports(store: ObjectStore) -> set[str]:
+    return {name for name in store.names(local.BUCKET, "staging/runs/") if name.endswith("/report.html")}
 
 
 def _put(store: ObjectStore) -> str:
