@@ -13,13 +13,15 @@ from google.cloud import dataproc_v1 as sdk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mayfly.backends.dataproc import view
 from mayfly.contract import Environment, FrozenTarget, Identity, JobOrder, Limits, Plan, Timestamp, YarnPlan
 from mayfly.errors import PlanError
 from mayfly.gcp.cluster import autoscaling_policy, cluster, job, job_id, policy_name
-from mayfly.gcp.states import CLUSTER, JOB
+from mayfly.gcp.states import CLUSTER, JOB, job_state
 from mayfly.nodes import NODE_PYTHON, GcpPlan, NfsShare
 from mayfly.plan import describe, make_plan
 from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.states import ClusterState, JobState
 
 GB = 10**9
 NOW = 1_795_255_200.0
@@ -66,6 +68,13 @@ def properties(made: Plan) -> dict[str, str]:
 def test_every_state_of_google_has_one_of_ours() -> None:
     assert set(CLUSTER) == {state.name for state in sdk.ClusterStatus.State}
     assert set(JOB) == {state.name for state in sdk.JobStatus.State}
+
+
+@pytest.mark.filterwarnings("ignore:Unrecognized State enum value")
+def test_a_state_that_is_newer_than_the_client_keeps_nothing_from_its_end() -> None:
+    seen = view(sdk.Cluster(cluster_name="mf-x", labels={"owner": "us"}, status={"state": 99}))
+    assert (seen.state, seen.labels, seen.detail) == (ClusterState.CREATING, {"owner": "us"}, "99")
+    assert job_state(sdk.JobStatus(state=99).state) is JobState.UNKNOWN
 
 
 def test_the_whole_cluster_is_made_of_the_clients_own_fields() -> None:

@@ -22,7 +22,7 @@ from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan
 from mayfly.errors import BackendRefused, BackendUnavailable, NotOurs, Refused
 from mayfly.gcp.cluster import autoscaling_policy, cluster, job, job_id
 from mayfly.gcp.failures import cluster_failure, init_outputs
-from mayfly.gcp.states import CLUSTER, JOB
+from mayfly.gcp.states import cluster_state, job_state, word
 from mayfly.states import ClusterState, JobState
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ class DataprocBackend:
             return None
         states = [found.status, *found.status_history]
         detail = next((status.detail for status in states if status.detail), "")
-        ran = any(CLUSTER[status.state.name] is ClusterState.RUNNING for status in states)
+        ran = any(cluster_state(status.state) is ClusterState.RUNNING for status in states)
         return cluster_failure(
             name=name,
-            state=found.status.state.name,
+            state=word(found.status.state),
             detail=detail,
             ran=ran,
             outputs=init_tails(self.target, init_outputs(detail)),
@@ -173,14 +173,15 @@ class DataprocBackend:
         if found is None:
             return JobView(state=JobState.NEVER_STARTED, detail="no such job", lost=lost)
         status = found.status
-        state = JOB[status.state.name]
-        words = " ".join(filter(None, [status.state.name, status.details]))
+        state = job_state(status.state)
+        words = " ".join(filter(None, [word(status.state), status.details]))
         if lost:
             return JobView(state=JobState.ENDED, detail=words, lost=lost)
         if state is JobState.ENDED:
             said = driver_output(self.target, found.driver_output_resource_uri)
             return JobView(state=state, detail="\n".join([words, *said]))
-        if state is JobState.RUNNING and _SILENT & {status.substate.name, *seen.detail.split(", ")}:
+        both = [each.status for each in (found, below) if each is not None]
+        if state is JobState.RUNNING and any(word(each.substate) in _SILENT for each in both):
             return JobView(state=JobState.SILENT, detail=f"Dataproc does not hear its master: {seen.detail}; {words}")
         return JobView(state=state, detail=words)
 
@@ -233,9 +234,9 @@ def view(found: Cluster) -> ClusterView:
     status, workers = found.status, found.config.worker_config
     there = len(workers.instance_names)
     missing = max(0, workers.num_instances - there)
-    words = [status.state.name]
-    if status.substate.name in _SILENT:
-        words.append(status.substate.name)
+    words = [word(status.state)]
+    if word(status.substate) in _SILENT:
+        words.append(word(status.substate))
     if missing:
         words.append(f"{there} of {workers.num_instances} primary workers are there")
     if status.detail:
@@ -243,7 +244,7 @@ def view(found: Cluster) -> ClusterView:
     begun = [each.state_start_time.timestamp() for each in (*found.status_history, status) if each.state_start_time]
     return ClusterView(
         name=found.cluster_name,
-        state=CLUSTER[status.state.name],
+        state=cluster_state(status.state),
         labels={key: value for key, value in found.labels.items() if not key.startswith(_GOOGLES)},
         created_at=min(begun, default=None),
         detail=", ".join(words),

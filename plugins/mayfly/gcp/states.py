@@ -38,3 +38,18 @@ JOB: Final[dict[str, JobState]] = {
     "ATTEMPT_FAILURE": JobState.RUNNING,  # Dataproc is about to start it again; started.json lets it run only once
 }
 """JobStatus.State."""
+
+
+def word(value: object) -> str:
+    """Name of a value of the SDK's enums; its number where the cloud has one that this SDK does not know."""
+    return str(getattr(value, "name", value))
+
+
+def cluster_state(value: object) -> ClusterState:
+    """Of a ClusterStatus.State. One that nobody here knows is UNKNOWN: it must keep no cluster from being deleted."""
+    return CLUSTER.get(word(value), CLUSTER["UNKNOWN"])
+
+
+def job_state(value: object) -> JobState:
+    """Of a JobStatus.State."""
+    return JOB.get(word(value), JOB["STATE_UNSPECIFIED"])
