@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 import zipfile
@@ -100,7 +101,9 @@ class CloudRun:
     def __init__(self, schedule: Schedule, *, emulator: Emulator, folder: Path, backend: str) -> None:
         self.schedule, self.emulator, self.folder, self.backend = schedule, emulator, folder, backend
         self.project = f"chaos-{schedule.seed}"
-        self.identity = Identity(installation="chaos", dag_id="dag", run_id=f"run-{schedule.seed}", group="cluster")
+        self.identity = Identity(
+            installation=f"chaos-{os.getpid()}", dag_id="dag", run_id=f"run-{schedule.seed}", group="cluster"
+        )
         self.handles: list[Handle] = []
         self.words: list[str] = []
         self.problems: list[str] = []

@@ -5,6 +5,7 @@ An actor is what an Airflow task is: one step, poked until done, in a process of
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -164,7 +165,9 @@ def perform(world: World, step: str, *, try_number: int) -> None:
 
 def _poke(world: World, step: str, *, try_number: int, by: str) -> Callable[[], Poll]:
     if step == "plan":
-        identity = Identity(installation="test", dag_id="dag", run_id="run", group="cluster")
+        # Names are of this world alone: another run of these tests on this machine must not end our drivers as its own.
+        here = hashlib.sha256(str(world.folder).encode()).hexdigest()[:8]
+        identity = Identity(installation=f"test-{here}", dag_id="dag", run_id="run", group="cluster")
         return lambda: plan_step(
             job=world.spec, target=world.target, identity=identity, home=world.folder, by=by, attempts=2
         )
