@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from mayfly.backends.base import ClusterBackend, ClusterView
 from mayfly.contract import Closing, Deleting, Plan, Receipt
@@ -21,6 +22,8 @@ class Deletion:
         self.plan, self.rundir, self.backend = plan, rundir, backend
         self._own: ClusterView | None = None
         """What the last look by name found."""
+        self._namesake = False
+        """The name is somebody else's: two targets with one prefix in one project."""
 
     def poke(self, closing: Closing, *, by: str) -> Poll:
         """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown."""
@@ -29,7 +32,8 @@ class Deletion:
             seen = sorted({*found} or {self.plan.name})
             self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=clock_now()))
         owners = self._owners() if found.keys() - {self.plan.name} else {self.plan.name: self.plan.owner}
-        views = [self.backend.delete(name, owner=owners[name]) for name in {self.plan.name, *found} if name in owners]
+        names = set(found) if self._namesake else {self.plan.name, *found}
+        views = [self.backend.delete(name, owner=owners[name]) for name in names if name in owners]
         left = {view.name: view for view in views if view.state is not ClusterState.ABSENT}
         if not left:  # else a second listing would say nothing new, and listings are counted
             facts = self._facts(closing)  # before the listing: what happens after it was not listed
@@ -72,7 +76,7 @@ class Deletion:
         made = facts.created or facts.pending or facts.matched
         began = calls[0][0].at if calls and made else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
-        view = self.backend.describe(self.plan.name)
+        view = self._look()
         if view.state is not ClusterState.ABSENT:  # it appeared just now
             return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         self.rundir.create(
@@ -108,9 +112,21 @@ class Deletion:
             for view in self.backend.find(wanted)
             if int(view.labels.get("generation", "0")) <= self.plan.generation
         }
-        if self.plan.name not in views:
-            views[self.plan.name] = self._own = self.backend.describe(self.plan.name)
+        listed = views.get(self.plan.name)
+        if listed is None or self._is_namesake(listed):
+            views[self.plan.name] = self._own = self._look()
         return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
+
+    def _look(self) -> ClusterView:
+        """Our cluster by its name. A name is there once: while it is another owner's, ours is not."""
+        view = self.backend.describe(self.plan.name)
+        self._namesake = view.state is not ClusterState.ABSENT and self._is_namesake(view)
+        if self._namesake:
+            return replace(view, state=ClusterState.ABSENT, detail=f"the name is another owner's: {view.detail}")
+        return view
+
+    def _is_namesake(self, view: ClusterView) -> bool:
+        return view.labels.get("owner", self.plan.owner) != self.plan.owner
 
     def _owners(self) -> dict[str, str]:
         """Names of this run's clusters up to this generation, with the nonces that their plans hold."""

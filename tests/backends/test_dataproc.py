@@ -555,6 +555,7 @@ def test_two_targets_with_one_prefix_and_project_leave_each_other_alone(
     assert first.plan.name == second.plan.name
     with pytest.raises(NotOurs, match="another owner"):
         second.create("test")
+    assert done(lambda: second.delete("test")).rule.startswith("never made")
     assert open_backend(first.plan.target).describe(first.plan.name).state is ClusterState.RUNNING
 
 
