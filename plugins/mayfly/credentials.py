@@ -71,11 +71,6 @@ def google_access(target: FrozenTarget) -> Access:
         return access
 
 
-def google_credentials(target: FrozenTarget) -> Any:
-    """The same as google-auth's own object, as Google's clients take it."""
-    return google_access(target).google
-
-
 def target_store(target: FrozenTarget) -> Store:
     """The staging store of a target, as whoever acts for that target sees it. CredentialsUnavailable."""
     _require_emulator(target)
@@ -115,8 +110,8 @@ def _ambient(chain: tuple[str, ...]) -> Access:
         found, _ = google.auth.default(scopes=[SCOPE])
     except GoogleAuthError as error:
         raise CredentialsUnavailable(
-            f"no credentials for Google: {error}. Name a connection in the target (inside Airflow), or run `gcloud "
-            "auth application-default login`"
+            f"no credentials for Google: {str(error).rstrip('.')}. Name a connection in the target (inside Airflow), "
+            "or run `gcloud auth application-default login`"
         ) from error
     if chain:
         found = impersonated_credentials.Credentials(  # type: ignore[no-untyped-call]

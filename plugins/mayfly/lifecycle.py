@@ -122,13 +122,14 @@ class Run:
             return self._undo_create()
         calls = self.dir.calls()
         lines: tuple[str, ...] = ()
-        if not any(returned and returned.called for _, returned in calls):
+        if any(returned and returned.called for _, returned in calls):
+            view = self.backend.describe(self.plan.name)
+        else:  # what the call itself says is enough: a look right after it may not show the cluster yet
             view = self._call_create(number=len(calls) + 1, by=by)
             if self.dir.closing() is not None:
                 return self._undo_create()
             lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
             calls = self.dir.calls()
-        view = self.backend.describe(self.plan.name)
         told, progress = self._progress(view)
         lines += told
         if view.state is ClusterState.RUNNING and not view.missing:

@@ -232,7 +232,7 @@ def profile_words(job: JobSpec) -> str:
 
 def describe(plan: Plan) -> tuple[str, ...]:
     """The plan in lines for people: shown by `mayfly plan`, logged before anything is created."""
-    cost = "not known" if plan.cost_estimate is None else f"{plan.cost_estimate:.2f} USD"
+    cost = "not known" if plan.cost_estimate is None else f"at most {plan.cost_estimate:.2f} USD"
     stall = f"{plan.limits.stall:.0f} s" if plan.limits.stall else "off"
     lines = [
         f"cluster   {plan.name} (generation {plan.generation}) on target {plan.target.name} ({plan.target.backend})",
@@ -243,7 +243,7 @@ def describe(plan: Plan) -> tuple[str, ...]:
         *([f"yarn      {_yarn_words(plan.yarn)}"] if plan.yarn else []),
         f"limits    start {plan.limits.start:.0f} s, job {plan.limits.job:.0f} s, stall {stall}",
         f"expires   {iso(plan.expires_at)}, whatever happens",
-        f"cost      at most {cost}",
+        f"cost      {cost}",
         *(f"input     {name} = {place}" for name, place in plan.inputs.items()),
         *(f"output    {name} = {place}" for name, place in plan.outputs.items()),
     ]

@@ -13,7 +13,7 @@ from mayfly.bundle import upload_bundle
 from mayfly.contract import FrozenTarget, Identity, Plan
 from mayfly.credentials import target_store
 from mayfly.environments.staging import look, upload
-from mayfly.errors import BackendRefused, PlanError, StoreRefused, YarnRefused
+from mayfly.errors import BackendRefused, CredentialsUnavailable, PlanError, StoreRefused, YarnRefused
 from mayfly.generation import PlanMove, plan_move, state_of
 from mayfly.lifecycle import Handle, Run
 from mayfly.names import MANAGED_BY, run_key
@@ -106,7 +106,7 @@ def _require_listing(backend: ClusterBackend, identity: Identity) -> None:
     found out here, too. PlanError."""
     try:
         backend.find({**MANAGED_BY, "run": run_key(identity)})
-    except BackendRefused as error:
+    except (BackendRefused, CredentialsUnavailable) as error:
         raise PlanError(f"clusters could be made and not be looked after: {error}") from error
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from mayfly.attempts import LINES_A_POKE
+from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, Timing
 from mayfly.errors import JobFailed, NotProven, PlanError, Refused
@@ -119,6 +120,16 @@ class StandInDriver(LocalBackend):
         code = order.code.replace("code/", "code/stand-in-")
         store.create(code, buffer.getvalue())
         super().submit(replace(order, code=code), rundir=rundir)
+
+
+class ShowsLate(LocalBackend):
+    """Where a look right after the create call does not show the cluster yet."""
+
+    looks = 0
+
+    def describe(self, name: str) -> ClusterView:
+        self.looks += 1
+        return super().describe(name) if self.looks > 1 else ClusterView(name=name, state=ClusterState.ABSENT)
 
 
 @pytest.fixture
@@ -252,6 +263,12 @@ def test_a_create_whose_process_died_before_the_call_is_proven_by_the_retired_na
     assert receipt.rule.startswith("name retired")
     with pytest.raises(Refused):
         run.backend.create(run.plan)  # the orphan's call arrives now
+
+
+def test_a_cluster_that_is_not_shown_at_once_has_not_failed(case: Case) -> None:
+    run = case.plan("record()")
+    late = Run(plan=run.plan, store=run.store, backend=ShowsLate(case.target))
+    assert done(lambda: late.create("test")).state is ClusterState.RUNNING
 
 
 def test_a_created_cluster_that_nobody_ever_saw_is_not_proven_gone(case: Case) -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 import mayfly.airflow  # noqa: F401 - registers where connections are asked
 from mayfly import credentials
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import google_access, google_credentials, target_store
+from mayfly.credentials import google_access, target_store
 from mayfly.errors import CredentialsUnavailable, PlanError, StoreUnavailable
 from mayfly.gcs import GcsStore
 from mayfly.nodes import GcpPlan
@@ -67,7 +67,7 @@ def test_a_connection_is_asked_by_googles_hook(connection: str) -> None:
     access = google_access(target(connection=connection))
     assert access.google.service_account_email == "mayfly@p.iam.gserviceaccount.com"
     assert access.who == "connection 'gcp_prod'"
-    assert google_credentials(target(connection=connection)) is access.google  # one token for store and backend
+    assert google_access(target(connection=connection)) is access  # one token for store and backend
     assert isinstance(target_store(target(connection=connection)), GcsStore)
 
 
