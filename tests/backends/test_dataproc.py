@@ -51,6 +51,7 @@ from mayfly.states import ClusterState, JobState
 from mayfly.stores import open_store
 from scripts.cloud.object_store import ObjectStore
 from tests.backends.conformance import BackendConformance, make_order, make_plan, wait_for
+from tests.emulators.crooked import Fault, crooked
 from tests.emulators.dataproc.client import Emulator
 
 GCP = GcpPlan(project="acme-data", region="europe-west3", call_deadline=10.0, settle=1.0)
@@ -525,6 +526,29 @@ def test_a_bucket_that_is_not_there_is_refused_by_the_plan(emulator: Emulator, t
     assert emulator.calls() == {}
 
 
+def test_a_bucket_that_denies_is_refused_by_the_plan(
+    emulator: Emulator, bucket: str, object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denied = b'{"error": {"code": 403, "message": "a@b.iam does not have storage.objects.create access"}}'
+    with crooked(object_store.url) as line:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", line.url)
+        line.faults.append(Fault(method="POST", where="/upload/", what=403, body=denied, times=9))
+        with pytest.raises(PlanError, match=r"a@b\.iam does not have storage\.objects\.create"):
+            Project(tmp_path, make_target(f"{bucket}/prod")).plan()
+    assert emulator.calls() == {}
+
+
+def test_a_machine_type_that_is_not_there_is_refused_at_create(
+    emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
+) -> None:
+    plan = make_plan(target)
+    assert plan.nodes is not None
+    unknown = replace(plan.nodes, master=replace(plan.nodes.master, machine="n9-standard-4"))
+    with pytest.raises(BackendRefused, match=r"n9-standard-4(.|\n)*Look at gcp\.families"):
+        backend.create(replace(plan, nodes=unknown))
+    assert emulator.history() == [] and emulator.clusters() == []
+
+
 def test_a_region_that_is_not_there_is_refused_by_the_plan(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match=r"Look at gcp\.region"):
         Project(tmp_path, make_target(bucket, region="europe-west99")).plan()
@@ -534,6 +558,13 @@ def test_who_may_not_list_makes_nothing(emulator: Emulator, project: Project) ->
     emulator.rule(on="ListClusters", do="403")
     with pytest.raises(PlanError, match=r"lacks the permission dataproc\.clusters\.list"):
         project.plan()
+
+
+def test_who_is_not_let_in_makes_nothing(emulator: Emulator, project: Project) -> None:
+    emulator.rule(on="ListClusters", do="401")
+    with pytest.raises(PlanError, match=r"not be looked after: .* is not let in"):
+        project.plan()
+    assert emulator.count("CreateCluster") == 0
 
 
 def test_a_quota_is_named_and_worth_another_try(emulator: Emulator, project: Project) -> None:
