@@ -185,6 +185,7 @@ def _fetch(address: str) -> bytes:
 
 def _from_google(address: str) -> bytes:
     """By the JSON API, with the node's own service account; STORAGE_EMULATOR_HOST is in the place of Google's."""
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.parse import quote
 
@@ -205,7 +206,7 @@ def _from_google(address: str) -> bytes:
                     raise Missing(f"the nodes' service account may not read {address}: {error}") from None
                 if pause is None or error.code < 429:
                     raise
-        except OSError:
+        except (OSError, HTTPException):  # the latter when the answer breaks off
             if pause is None:
                 raise
         time.sleep(pause)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import FailureClass, Outcome
+from scripts.cloud.object_store import ObjectStore
+from tests.emulators.crooked import Fault, crooked
 from tests.init_actions.carrying import CARRIER, PRINTS_ITS_WORLD, Carried, Carrying, world
 
 SLEEPS = """
@@ -52,6 +54,14 @@ def test_a_run_directory_in_a_bucket(carrying: Carrying, bucket: str) -> None:
     shown, _ = gone.process.communicate(timeout=120)
     assert gone.process.returncode == 2
     assert f"{bucket}/other/code/none.zip is missing; clear the run to plan anew" in shown
+
+
+def test_what_breaks_off_is_fetched_again(carrying: Carrying, bucket: str, object_store: ObjectStore) -> None:
+    with crooked(object_store.url) as line:
+        line.faults.append(Fault(method="GET", where="alt=media", what="half", after=True))
+        carried = carrying.start("", staging=f"{bucket}/stage", env={"STORAGE_EMULATOR_HOST": line.url})
+        shown, _ = carried.process.communicate(timeout=120)
+    assert carried.process.returncode == 0, shown + carried.log() + carrying.errors(carried)
 
 
 def test_a_job_that_fails(carrying: Carrying) -> None:
