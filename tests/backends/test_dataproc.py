@@ -140,6 +140,26 @@ def test_an_api_that_takes_no_calls_has_done_nothing_and_one_that_is_silent_is_u
     assert not isinstance(unknown.value, BackendBusy)
 
 
+@pytest.mark.parametrize("fault", ["403", "429"])
+def test_a_look_that_fails_after_the_call_says_nothing_of_the_call(
+    emulator: Emulator, bucket: str, tmp_path: Path, fault: str
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    ours, theirs = (
+        Project(tmp_path / name, make_target(f"{bucket}/{name}", call_deadline=1.0)).plan() for name in "ab"
+    )
+    emulator.rule(on="GetCluster", do=fault)
+    assert not ours.create("test").done and len(emulator.clusters()) == 1
+    with pytest.raises(BackendUnavailable, match="is ours is not known"):
+        theirs.create("test")
+    ((_, returned),), ((_, unknown),) = ours.dir.calls(), theirs.dir.calls()
+    assert returned is not None and returned.called and unknown is None
+    emulator.forget_rules()
+    assert done(lambda: theirs.delete("test")).rule.startswith("settled")
+    assert done(lambda: ours.delete("test")).rule.startswith("deleted")
+
+
 def test_delete_names_the_cluster_that_was_looked_at(
     emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
 ) -> None:

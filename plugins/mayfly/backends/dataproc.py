@@ -60,10 +60,12 @@ class DataprocBackend:
             request_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{plan.name}/{plan.owner}")),
             cluster=cluster(plan, now=time.time()),
         )
+        made = False
         for left in reversed(range(_POLICY_TRIES)):
             self._ensure_policy(verb, plan)
             try:
                 verb(self.calls.clusters.create_cluster, request)
+                made = True
                 break
             except AlreadyExists:
                 break
@@ -71,7 +73,12 @@ class DataprocBackend:
                 # Whoever deleted the last cluster with this policy has removed it between our two calls.
                 if not left or not plan.nodes or not plan.nodes.autoscaling or "olic" not in str(error):
                     raise
-        found = self._get(verb, plan.name)
+        try:
+            found = self._get(verb, plan.name)
+        except (BackendRefused, BackendUnavailable) as error:
+            if not made:  # there is one, and whose it is nobody can say: no call is known to have done nothing
+                raise BackendUnavailable(f"whether cluster {plan.name} is ours is not known: {error}") from error
+            found = None
         if found is None:
             return ClusterView(name=plan.name, state=ClusterState.CREATING, labels=plan.labels, detail="asked for")
         self._require_ours(found, owner=plan.owner)
