@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.request
 from urllib.parse import quote
 
 import pytest
@@ -29,7 +30,11 @@ def test_a_run_on_dataproc_shows_where_it_is(stack: Stack, cloud: Cloud | None) 
     found = links("run_job")
     assert found["Dataproc job"] == f"{console}/jobs/{name}-run_job-1?{place}"
     assert str(found["Dask dashboard"]).endswith(".dataproc.googleusercontent.com/gateway/default/dask/status")
-    assert found["Report"] and found["Logs and files"]
+    page = urllib.request.Request(
+        stack.url + str(found["Report"]), headers={"Authorization": f"Bearer {run.api.token}"}
+    )
+    with urllib.request.urlopen(page, timeout=60) as answer:  # from the bucket, by the api-server
+        assert b"master: 1 x n2-" in answer.read()
     created = run.log("create_cluster")
     assert f"cluster {name}: " in created
     assert f"Cloud console: {console}/clusters/{name}" in created
