@@ -16,6 +16,8 @@ from mayfly.units import format_duration
 
 WIDTH, HEIGHT = 440, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 10, 8, 22
+_HIGHEST = 1e18
+"""An exabyte, or longer than the universe."""
 MAX_POINTS = 220
 _X_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800)
 
@@ -47,7 +49,8 @@ def numbers(samples: Sequence[object], keys: Sequence[str]) -> list[dict[str, fl
 
 
 def _number(value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    """None for what nobody can have measured: no number, or one beyond `_HIGHEST`, with which no axis can be drawn."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _HIGHEST:
         return None
     return float(value)
 
