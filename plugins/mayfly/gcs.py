@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 20.0
 """Seconds for which one call is tried again before the store counts as unavailable (one try more may run over it)."""
-CHUNK = 8 << 20
+CHUNK = 32 << 20
 """Bytes of a file that are sent, or of a stream that are fetched, by one request."""
 _TIMEOUT = (5.0, 10.0)
 """Seconds for connecting, and without a byte."""

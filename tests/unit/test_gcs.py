@@ -66,7 +66,8 @@ def test_more_than_one_write_a_second_waits(store: GcsStore, line: Line) -> None
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> Path:
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(gcs, "CHUNK", 1 << 20)
     path = tmp_path / "large"
     path.write_bytes(os.urandom(2 * gcs.CHUNK + 12345))
     return path
