@@ -67,9 +67,9 @@ def test_more_than_one_write_a_second_waits(store: GcsStore, line: Line) -> None
 
 @pytest.fixture
 def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(gcs, "CHUNK", 1 << 20)
+    monkeypatch.setattr(gcs, "CHUNK", 4 << 20)  # below 8 MiB the client sends all at once
     path = tmp_path / "large"
-    path.write_bytes(os.urandom(2 * gcs.CHUNK + 12345))
+    path.write_bytes(os.urandom(3 * gcs.CHUNK + 12345))
     return path
 
 
