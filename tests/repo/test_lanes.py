@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ONCE = re.findall(r"tests/\w+", re.search(r"^once=\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.M)[1])  # type: ignore[index]
 THEIRS = (
     "bokeh", "cloudpickle", "cryptography", "dask", "distributed", "fsspec", "gcsfs", "google-api-core", "google-auth",
-    "google-cloud-dataproc", "grpcio", "jinja2", "msgpack", "numpy", "packaging", "pandas", "protobuf", "psutil", "pyarrow",
-    "pydantic", "pyyaml", "skein", "tornado",
+    "google-cloud-dataproc", "google-cloud-storage", "grpcio", "jinja2", "msgpack", "numpy", "packaging", "pandas",
+    "protobuf", "psutil", "pyarrow", "pydantic", "pyyaml", "skein", "tornado",
 )  # fmt: skip
 
 
