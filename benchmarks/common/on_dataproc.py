@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,9 +20,10 @@ targets:
   gcp:
     backend: dataproc
     staging: gs://mayfly-bench/staging
+    python: PYTHON
     gcp: {{project: mayfly-bench, region: us-central1, emulator: true, settle: 1s, call_deadline: {deadline}}}
     timing: {{lease_ttl_inline: 10m}}
-"""
+""".replace("PYTHON", sys.executable)
 
 
 @contextmanager

@@ -50,6 +50,8 @@ def _listed(handle: Handle, cluster: ClusterView | None) -> Listed:
         last = None
         for attempt in run.attempts():
             last = attempt.status() or last
+        if cluster is not None and cluster.labels.get("owner", run.plan.owner) != run.plan.owner:
+            cluster = None  # a namesake, made through another target: it stands in that one's list
         return Listed(
             name=handle.name,
             run=run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,6 +42,7 @@ from mayfly.errors import (
     PlanError,
 )
 from mayfly.gcp.sizing import plan_nodes
+from mayfly.inventory import leaks
 from mayfly.lifecycle import JobRequest, Run
 from mayfly.nodes import GcpPlan
 from mayfly.planning import plan_step
@@ -79,6 +81,7 @@ def make_target(staging: str, **gcp: Any) -> FrozenTarget:
         backend="dataproc",
         launcher="processes",
         staging=staging,
+        python=sys.executable,
         timing=Timing(poll_inline=0.1, status=0.2, stop_grace=1.0),
         gcp=replace(GCP, **gcp),
     )
@@ -607,6 +610,7 @@ def test_two_targets_with_one_prefix_and_project_leave_each_other_alone(
     with pytest.raises(NotOurs, match="another owner"):
         second.create("test")
     assert done(lambda: second.delete("test")).rule.startswith("never made")
+    assert list(leaks(second.plan.target)) == []  # what has its name is the first one's
     assert open_backend(first.plan.target).describe(first.plan.name).state is ClusterState.RUNNING
 
 

@@ -47,6 +47,7 @@ class CloudWorld(World):
             backend=self.backend,
             launcher="processes",
             staging=f"file://{self.folder}/staging",
+            python=sys.executable,
             timing=self.timing,
             gcp=GcpPlan(project=self.project, region="europe-west3", call_deadline=1.0, settle=0.2),
         )

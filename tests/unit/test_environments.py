@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ from mayfly.environments.requirements import (
 )
 from mayfly.environments.sources import is_fresh, read_lock, read_source, source_of
 from mayfly.errors import InputError
+from mayfly.nodes import GcpPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = "dask==2026.8.0 \\\n    --hash=sha256:aa\nzict==3.0.0 \\\n    --hash=sha256:bb\n"
@@ -68,6 +70,9 @@ def test_who_needs_an_environment() -> None:
     assert needs_environment(target())
     assert not needs_environment(target(python="/opt/python/bin/python3"))
     assert not needs_environment(target(launcher="processes"))
+    one_machine = target(launcher="processes", backend="dataproc", gcp=GcpPlan(project="p", region="r"))
+    assert needs_environment(one_machine)  # an image's Python has no Dask
+    assert not needs_environment(replace(one_machine, python="/opt/conda/bin/python"))
     assert extras_of(target()) == {"yarn"}
     assert extras_of(target(staging="gs://bucket/mayfly")) == {"yarn", "gs"}
     assert extras_of(target(staging="s3://bucket", launcher="processes")) == {"s3"}

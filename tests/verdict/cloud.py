@@ -5,6 +5,8 @@ Each target of such a row has a Google project of its own, so that its faults ar
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,6 +52,8 @@ def missing() -> str | None:
 def cloud(folder: Path) -> Iterator[Cloud]:
     with object_store.start(folder / "objects") as objects:
         objects.make_bucket(BUCKET)
-        with Emulator(folder / "dataproc", env=objects.env) as emulator:
+        # The jobs' `python`, as in the targets, is this one.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        with Emulator(folder / "dataproc", env={**objects.env, "PATH": path}) as emulator:
             emulator.rule(on="boot", do="error", project="no-room", reason="stockout")
             yield Cloud(objects, emulator, ban=emulator.rule(on="DeleteCluster", do="403", project="no-permission"))

@@ -147,7 +147,10 @@ def _targets(project: Project, name: str | None, *, required: bool = True) -> li
         return [target]
     found = [target for target in map(project.frozen_target, project.targets()) if needs_environment(target)]
     if required and not found:
-        raise InputError("no target of config/targets.yaml needs an environment (launcher yarn, without `python`)")
+        raise InputError(
+            "no target of config/targets.yaml needs an environment (launcher yarn or backend dataproc, without "
+            "`python`)"
+        )
     return found
 
 

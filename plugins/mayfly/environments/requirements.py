@@ -61,8 +61,8 @@ class Line:
 
 
 def needs_environment(target: FrozenTarget) -> bool:
-    """Whether nodes of this target need a packed environment: workers elsewhere, and no interpreter named for them."""
-    return target.launcher == "yarn" and target.python is None
+    """Whether nodes of this target need a packed environment: workers or driver elsewhere, no interpreter named."""
+    return (target.launcher == "yarn" or target.gcp is not None) and target.python is None
 
 
 def extras_of(target: FrozenTarget) -> frozenset[str]:
