@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,15 @@ REST_ANSWERS = {
 }
 
 
+def answered(call: Callable[[], Any]) -> Any:
+    """After a cut a client may send one more call into the dead connection: so it is with Google."""
+    while True:
+        try:
+            return call()
+        except exceptions.ServiceUnavailable:
+            time.sleep(0.05)
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("do", ANSWERS)
 def test_an_answer_that_is_an_error(do: str, when: str, google: Google, emulator: Emulator) -> None:
@@ -39,7 +49,7 @@ def test_an_answer_that_is_an_error(do: str, when: str, google: Google, emulator
     google.create("c1")
     with pytest.raises(ANSWERS[do]):
         google.create("c2")
-    assert ("c2" in google.list()) == (when == "after")
+    assert ("c2" in answered(google.list)) == (when == "after")
     assert emulator.fired() == {rule: 1}
     google.create("c3")
 
@@ -72,7 +82,7 @@ def test_a_cut_breaks_the_connection_for_all_who_share_it(google: Google, emulat
             google.list()
         with pytest.raises(exceptions.ServiceUnavailable):
             waiting.result(timeout=15)
-    assert google.list() == []
+    assert answered(google.list) == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
