@@ -241,6 +241,14 @@ def test_half_written_hints_are_nothing_and_half_written_facts_are_an_error(tmp_
         attempt.record()
 
 
+def test_what_a_node_says_is_read_whatever_bytes_are_in_it(tmp_path: Path) -> None:
+    rundir = RunDir(FileStore(tmp_path), "mf-x")
+    said = b'{"node": "mf-x-m", "ok": false, "seconds": 2.0, "reason": "tar: caf\xe9: no space", "tail": ["\xff"]}'
+    rundir.store.put("runs/mf-x/nodes/mf-x-m.json", said)
+    assert rundir.node_report("mf-x-m").line == "node mf-x-m could not be set up (2.0 s): tar: caf\ufffd: no space"
+    assert rundir.node_report("mf-x-w-0").node == "mf-x-w-0"
+
+
 def test_every_prefix_of_a_file_is_refused_cleanly() -> None:
     data = encode(RECORD)
     for length in range(len(data)):
