@@ -35,6 +35,8 @@ class GcpPlan:
     region: str
     zone: str = ""
     image: str = "2.2"
+    custom_image: str = ""
+    """An image of one's own, made from one of Dataproc's; it brings its version with it."""
     subnet: str = ""
     service_account: str = ""
     """Of the nodes."""

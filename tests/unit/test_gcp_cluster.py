@@ -121,6 +121,15 @@ def test_the_whole_cluster_is_made_of_the_clients_own_fields() -> None:
     assert any("spot" in line for line in describe(made))
 
 
+def test_an_image_of_ones_own_brings_its_version() -> None:
+    ours = "projects/acme-data/global/images/family/nfs"
+    made = plan(with_gcp(custom_image=ours, secondary="spot"), least=8, most=8)
+    config = sdk.Cluster(cluster(made, now=NOW)).config
+    assert config.software_config.image_version == ""
+    groups = (config.master_config, config.worker_config, config.secondary_worker_config)
+    assert [group.image_uri for group in groups] == [ours] * 3
+
+
 def test_labels_keep_to_googles_rules_whatever_the_names_are() -> None:
     for key, value in cluster(plan(), now=NOW)["labels"].items():
         assert re.fullmatch(r"[a-z][a-z0-9_-]{0,62}", key), key

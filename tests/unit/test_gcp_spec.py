@@ -59,6 +59,8 @@ def test_everything_arrives() -> None:
         ({"region": "Frankfurt"}, 'no region; write one as in "europe-west3"'),
         ({"zone": "us-central1-a"}, "zone 'us-central1-a' is not in region 'europe-west3'"),
         ({"image": "1.5"}, "allowed: 2.2, 2.3, 3.0"),
+        ({"custom_image": "ours"}, 'write "projects/PROJECT/global/images/NAME"'),
+        ({"custom_image": "projects/p/global/images/ours", "image": "2.2"}, "keep one of the two keys"),
         ({"families": ["n9"]}, "known: n2, n2d, n1, e2, c2, c2d, c3"),
         ({"families": []}, "at least 1"),
         ({"families": ["n2", "n2"]}, "n2 stands there twice"),

@@ -40,7 +40,10 @@ def cluster(plan: Plan, *, now: float) -> dict[str, Any]:
             "config_bucket": bucket(plan.target.staging),
             "temp_bucket": bucket(plan.target.staging),
             "gce_cluster_config": _network(plan, gcp),
-            "software_config": {"image_version": gcp.image, "properties": properties(nodes)},
+            "software_config": {
+                **({} if gcp.custom_image else {"image_version": gcp.image}),
+                "properties": properties(nodes),
+            },
             "lifecycle_config": {
                 "auto_delete_ttl": {"seconds": _bounded(plan.expires_at - now, SHORTEST_LIFE)},
                 "idle_delete_ttl": {"seconds": _bounded(gcp.idle_ttl, SHORTEST_IDLE)},
@@ -194,6 +197,8 @@ def _group(group: NodeGroup, gcp: GcpPlan, *, of: str) -> dict[str, Any]:
     if group.local_ssds:
         disk |= {"num_local_ssds": group.local_ssds, "local_ssd_interface": "nvme"}
     given = {"num_instances": group.count, "machine_type_uri": group.machine, "disk_config": disk}
+    if gcp.custom_image:
+        given["image_uri"] = gcp.custom_image
     if of == "secondary_worker_config":
         given["preemptibility"] = _PREEMPTIBILITY[group.pricing]
     return given

@@ -61,6 +61,13 @@ Image = Annotated[
         f'image Mayfly was made for; allowed: {", ".join(IMAGES)}, also as in "2.2.45-debian12"',
     ),
 ]
+CustomImage = Annotated[
+    str,
+    _like(
+        r"(https://www\.googleapis\.com/compute/v1/)?projects/[a-z0-9.:-]+/global/images/(family/)?[a-z][a-z0-9-]{0,62}",
+        'image; write "projects/PROJECT/global/images/NAME", or ".../images/family/NAME" for the newest of a family',
+    ),
+]
 Subnet = Annotated[
     str,
     _like(
@@ -109,6 +116,9 @@ class TargetGcp(Model):
     region: Region = Field(description="Where clusters are made")
     zone: Zone | None = Field(default=None, description="By default Google chooses one with room")
     image: Image = Field(default="2.2", description=f"Dataproc image: {', '.join(IMAGES)}, or one build of these")
+    custom_image: CustomImage | None = Field(
+        default=None, description="An image of your own, made from one of Dataproc's; takes the place of `image`"
+    )
     subnet: Subnet | None = Field(default=None, description="By default the network `default`")
     service_account: Account | None = Field(
         default=None, description="Of the nodes; by default Compute Engine's, which may do far too much"
@@ -166,6 +176,12 @@ class TargetGcp(Model):
         return value
 
     @model_validator(mode="after")
+    def _one_image(self) -> TargetGcp:
+        if self.custom_image is not None and "image" in self.model_fields_set:
+            raise KeyedError("gcp.image", "an image of your own brings its version with it; keep one of the two keys")
+        return self
+
+    @model_validator(mode="after")
     def _zone_in_region(self) -> TargetGcp:
         if self.zone is not None and self.zone.rpartition("-")[0] != self.region:
             raise KeyedError("gcp.zone", f"zone {self.zone!r} is not in region {self.region!r}")
@@ -178,6 +194,7 @@ class TargetGcp(Model):
             region=self.region,
             zone=self.zone or "",
             image=self.image,
+            custom_image=self.custom_image or "",
             subnet=self.subnet or "",
             service_account=self.service_account or "",
             impersonate=self.impersonate,
