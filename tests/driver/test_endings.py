@@ -266,7 +266,7 @@ def work(i):
     return i
 
 client = Client()
-futures = client.map(work, range(20))
+futures = client.map(work, range(60))
 wait(futures)
 print("here we are", flush=True)
 while client.submit(time.time, pure=False).result() and len(client.who_has(futures)) and not lost():
@@ -282,9 +282,11 @@ print(sum(client.gather(futures)))
     assert record.outcome is Outcome.SUCCESS, drive.log()
     assert record.workers_lost == 1
     assert "lost the worker" in drive.log()
-    assert "190" in drive.log()
+    (long,) = [line for line in drive.log().splitlines() if "already computed task(s)" in line]
+    assert len(long) < 700, "Dask's own words name each of them"
+    assert "1770" in drive.log()
     # The probes' results can be lost with the worker, too; what is left are the first times.
-    assert 0 < record.tasks.recomputed <= record.tasks.done - 20
+    assert 0 < record.tasks.recomputed <= record.tasks.done - 60
 
 
 def test_a_module_that_kills_the_scheduler(driving: Driving) -> None:

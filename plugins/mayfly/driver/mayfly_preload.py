@@ -27,6 +27,25 @@ def _settings() -> dict[str, Any]:
     return settings
 
 
+LONGEST_LINE = 600
+"""Characters of one line of Dask's in the job's log: the scheduler names every task that went with a worker."""
+
+
+class ShortLines(logging.Formatter):
+    """As another formatter, with long lines cut."""
+
+    def __init__(self, whole: logging.Formatter) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = self.whole.format(record).split("\n")
+        return "\n".join(
+            line if len(line) <= LONGEST_LINE else f"{line[:LONGEST_LINE]}... ({len(line)} characters)"
+            for line in lines
+        )
+
+
 def quiet_dask() -> None:
     """Dask's chatter below WARNING goes to its own logs (kept at the end), not into the job's log; unless the job has
     set `logging.distributed` in its Dask settings."""
@@ -36,6 +55,7 @@ def quiet_dask() -> None:
         for handler in logging.getLogger("distributed").handlers:
             if type(handler) is logging.StreamHandler:
                 handler.setLevel(logging.WARNING)
+                handler.setFormatter(ShortLines(handler.formatter or logging.Formatter()))
 
 
 _SETTINGS = _settings()
