@@ -149,19 +149,19 @@ def one_cloud(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactor
     (home / "jobs" / "requirements.txt").write_text("")
     object_store.make_bucket(BUCKET)
     options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in object_store.env.items():
-            patch.setenv(name, value)
-        with Emulator(folder / "dataproc", machines="nodes", node_options=options, preempt_notice=12) as emulator:
-            patch.setenv("DATAPROC_EMULATOR_HOST", emulator.host)
-            cloud = Cloud(emulator, home, lake)
-            built = cloud.start("env", "build", "--target", "plain")
-            built.end(0)
-            yield cloud
-            for process in cloud.started:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
+    with Emulator(
+        folder / "dataproc", machines="nodes", node_options=options, preempt_notice=12, env=object_store.env
+    ) as emulator:
+        cloud = Cloud(emulator, home, lake)
+        with pytest.MonkeyPatch.context() as patch:  # for as long as it is needed: other tests have clouds of their own
+            for name, value in {**object_store.env, "DATAPROC_EMULATOR_HOST": emulator.host}.items():
+                patch.setenv(name, value)
+            cloud.start("env", "build", "--target", "plain").end(0)
+        yield cloud
+        for process in cloud.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
 
 
 @pytest.fixture(scope="session")
