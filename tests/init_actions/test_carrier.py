@@ -121,9 +121,14 @@ def test_a_parent_that_is_gone_cancels(carrying: Carrying) -> None:
 
 
 def test_a_carrier_that_is_gone_before_the_driver_is_there_leaves_a_record(carrying: Carrying) -> None:
-    carried = carrying.start(SLEEPS)
+    code = carrying.folder / "carried-0" / "staging" / "code"
+    code.mkdir(parents=True)
+    os.mkfifo(code / "slow.zip")  # whoever reads it waits until somebody writes
+    carried = carrying.start(SLEEPS, code="code/slow.zip")
     carried.wait(lambda: any("--driver" in process.cmdline() for process in carried.everyone()))
     carried.process.kill()
+    (whole,) = [path for path in code.glob("*.zip") if path.name != "slow.zip"]
+    (code / "slow.zip").write_bytes(whole.read_bytes())
     record = carried.record()
     assert record.outcome is Outcome.CANCELLED
     assert record.exit_code is None
