@@ -116,7 +116,7 @@ class GcsStore:
         """The whole object; PreconditionFailed when the condition says that there is one already."""
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
-        blob = self._blob(path)
+        blob = self._blob(path, chunk_size=CHUNK)
         blob.metadata = {_WRITER: secrets.token_hex(8)}
         blob.cache_control = "no-store"  # a bucket that everybody may read would be cached for an hour
         try:
@@ -204,8 +204,8 @@ class GcsStore:
 
         return self._ask("read", path, look)
 
-    def _blob(self, path: str) -> Any:
-        return self._bucket().blob(self._full(path), chunk_size=CHUNK)
+    def _blob(self, path: str, *, chunk_size: int | None = None) -> Any:
+        return self._bucket().blob(self._full(path), chunk_size=chunk_size)
 
     def _bucket(self) -> Any:
         from google.auth.credentials import AnonymousCredentials

@@ -122,6 +122,17 @@ def test_long_listings_come_in_pages(store: GcsStore, line: Line) -> None:
     assert sum("nextPageToken" in path for _, path, _ in line.asked) == 3
 
 
+def test_reading_and_writing_say_nothing(store: GcsStore, caplog: pytest.LogCaptureFixture) -> None:
+    """What Google's client logs would stand in the task's log, at each poke."""
+    with caplog.at_level("INFO"):
+        store.put("plan.json", b"{}")
+        assert store.get("plan.json") == b"{}" and store.get("closing.json") is None
+        assert store.create("a", b"1") and not store.create("a", b"1") and store.list("") == ["a", "plan.json"]
+        found = store.open("plan.json")
+        assert found is not None and found.read() == b"{}"
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("google")] == []
+
+
 # ---------------------------------------------------------------- no answer, no permission
 
 
