@@ -71,12 +71,14 @@ def google_access(target: FrozenTarget) -> Access:
         return access
 
 
-def target_store(target: FrozenTarget) -> Store:
-    """The staging store of a target, as whoever acts for that target sees it. CredentialsUnavailable."""
+def target_store(target: FrozenTarget, *, url: str = "") -> Store:
+    """The staging store of a target, or the one at `url`, as whoever acts for that target sees it.
+    CredentialsUnavailable."""
     _require_emulator(target)
-    if target.staging.startswith(("gs://", "gcs://")) and not emulator():
-        return open_store(target.staging, access=google_access(target))
-    return open_store(target.staging)
+    url = url or target.staging
+    if url.startswith(("gs://", "gcs://")) and not emulator():
+        return open_store(url, access=google_access(target))
+    return open_store(url)
 
 
 def _require_emulator(target: FrozenTarget) -> None:

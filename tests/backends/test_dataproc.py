@@ -22,6 +22,7 @@ from mayfly.contract import (
     FailureClass,
     FrozenTarget,
     Identity,
+    JobOrder,
     Outcome,
     Plan,
     Timestamp,
@@ -106,6 +107,17 @@ def target(emulator: Emulator, bucket: str) -> FrozenTarget:
 @pytest.fixture
 def backend(target: FrozenTarget) -> DataprocBackend:
     return DataprocBackend(target)
+
+
+def with_a_job(emulator: Emulator, target: FrozenTarget, backend: DataprocBackend) -> tuple[Plan, JobOrder]:
+    """A cluster that runs, and on it a job that sleeps for long."""
+    emulator.rule(on="job", do="body", seconds=600.0)
+    plan = make_plan(target)
+    backend.create(plan)
+    wait_for_state(backend, plan.name, ClusterState.RUNNING)
+    order, rundir = make_order(target, plan)
+    backend.submit(order, rundir=rundir)
+    return plan, order
 
 
 def wait_for_state(backend: DataprocBackend, name: str, state: ClusterState) -> None:
@@ -260,12 +272,7 @@ def test_a_driver_does_not_outlive_its_cluster(
     job: JobState,
     lost: str,
 ) -> None:
-    emulator.rule(on="job", do="body", seconds=600.0)
-    plan = make_plan(target)
-    backend.create(plan)
-    wait_for_state(backend, plan.name, ClusterState.RUNNING)
-    order, rundir = make_order(target, plan)
-    backend.submit(order, rundir=rundir)
+    plan, order = with_a_job(emulator, target, backend)
     emulator.set_state(plan.name, state, substate=substate)
     wait_for(lambda: backend.poll(order).state is job, what=str(job))
     assert backend.poll(order).lost.startswith(lost) and bool(backend.poll(order).lost) is bool(lost)
@@ -274,12 +281,7 @@ def test_a_driver_does_not_outlive_its_cluster(
 def test_a_master_that_neither_dataproc_nor_the_store_hears_is_lost(
     emulator: Emulator, target: FrozenTarget, backend: DataprocBackend
 ) -> None:
-    emulator.rule(on="job", do="body", seconds=600.0)
-    plan = make_plan(target)
-    backend.create(plan)
-    wait_for_state(backend, plan.name, ClusterState.RUNNING)
-    order, rundir = make_order(target, plan)
-    backend.submit(order, rundir=rundir)
+    plan, order = with_a_job(emulator, target, backend)
     emulator.set_state(plan.name, "RUNNING", substate="UNHEALTHY")
     attempt = RunDir(open_store(target.staging), plan.name).attempt(order.job, order.attempt)
     for age, dead in ((1.0, False), (30.0, False), (45.0, True)):

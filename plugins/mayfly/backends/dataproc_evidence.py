@@ -8,23 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import google_access, target_store
+from mayfly.credentials import target_store
 from mayfly.errors import MayflyError
-from mayfly.gcp.failures import OUTPUT_LINES, InitOutput
-from mayfly.gcs import emulator
+from mayfly.gcp.failures import OUTPUT_LINES, OUTPUTS, InitOutput
 from mayfly.nodes import NodeReport
 from mayfly.rundir import RunDir
-from mayfly.stores import Store, open_store
 
-_NODES_READ = 3
-"""Of how many nodes that failed the output is read: the others fail in the same way."""
 _OUTPUT_BYTES = 64 << 10
 
 
 def init_tails(target: FrozenTarget, outputs: Sequence[InitOutput]) -> list[tuple[InitOutput, tuple[str, ...]]]:
     """Each with its last lines; of the first few, that is."""
-    read = [(output, _tail(target, output.uri, lines=OUTPUT_LINES)) for output in outputs[:_NODES_READ]]
-    return [*read, *((output, ()) for output in outputs[_NODES_READ:])]
+    read = [(output, _tail(target, output.uri, lines=OUTPUT_LINES)) for output in outputs[:OUTPUTS]]
+    return [*read, *((output, ()) for output in outputs[OUTPUTS:])]
 
 
 def driver_output(target: FrozenTarget, uri: str, *, lines: int = 20) -> tuple[str, ...]:
@@ -33,7 +29,7 @@ def driver_output(target: FrozenTarget, uri: str, *, lines: int = 20) -> tuple[s
         return ()
     folder, _, start = uri.rpartition("/")
     try:
-        names = sorted(_bucket(target, folder).list(start))
+        names = sorted(target_store(target, url=folder).list(start))
     except MayflyError:
         return ()
     return _tail(target, f"{folder}/{names[-1]}", lines=lines) if names else ()
@@ -51,12 +47,8 @@ def node_reports(target: FrozenTarget, cluster: str) -> list[NodeReport]:
 def _tail(target: FrozenTarget, uri: str, *, lines: int) -> tuple[str, ...]:
     folder, _, name = uri.rpartition("/")
     try:
-        data = _bucket(target, folder).get(name)
+        data = target_store(target, url=folder).get(name)
     except MayflyError:
         return ()
     text = (data or b"")[-_OUTPUT_BYTES:].decode(errors="replace")
     return tuple(line for line in text.splitlines() if line.strip())[-lines:]
-
-
-def _bucket(target: FrozenTarget, url: str) -> Store:
-    return open_store(url) if emulator() else open_store(url, access=google_access(target))

@@ -22,8 +22,8 @@ BUSY: Final = "RESOURCE_EXHAUSTED"
 NOBODY: Final = "UNAUTHENTICATED"
 OUTPUT_LINES: Final = 40
 _EVIDENCE_LINES: Final = 3 * OUTPUT_LINES
-_OUTPUTS: Final = 3
-"""Nodes whose output is quoted: what is wrong with one is mostly wrong with all."""
+OUTPUTS: Final = 3
+"""Nodes whose output is read and quoted: what is wrong with one is mostly wrong with all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,12 +142,12 @@ def cluster_failure(
     for line in detail.splitlines():
         if line.strip() and not any(uri in line for uri in read):  # what was read says more than where it is
             lines.append(f"Dataproc: {line}")
-    for output, tail in outputs[:_OUTPUTS]:
+    for output, tail in outputs[:OUTPUTS]:
         ended = "ran into its time limit" if output.timed_out else "failed"
         lines.append(f"init action {ended} on {output.node or 'a node'}; the end of its output ({output.uri}):")
         lines += [f"  {line}" for line in tail[-OUTPUT_LINES:]] or ["  (nothing could be read there)"]
-    if len(outputs) > _OUTPUTS:
-        lines.append(f"and on {len(outputs) - _OUTPUTS} nodes more")
+    if len(outputs) > OUTPUTS:
+        lines.append(f"and on {len(outputs) - OUTPUTS} nodes more")
     told = {output.node for output, tail in outputs if tail}
     for node in broken:
         if node.node not in told:
