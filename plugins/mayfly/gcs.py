@@ -220,6 +220,7 @@ class GcsStore:
                 session = cast(Any, AuthorizedSession)(credentials)
                 # A store on loopback is never behind a proxy; for Google's the usual variables hold.
                 session.trust_env = not self._endpoint
+                session.hooks["response"].append(_read_refusal)
                 options = {"api_endpoint": self._endpoint} if self._endpoint else None
                 # No call of ours names a project; without one the client would look for it on the network.
                 self._client = Client(project="none", credentials=credentials, client_options=options, _http=session)
@@ -252,6 +253,12 @@ class _Stream(io.RawIOBase):
         buffer[: len(part)] = part
         self._piece = self._piece[len(part) :]
         return len(part)
+
+
+def _read_refusal(response: Any, *_: Any, **__: Any) -> None:
+    """Google's client leaves what comes with an error unread in downloads, and each try with a connection of its own."""
+    if response.status_code >= 400:
+        response.content  # noqa: B018  (read, the connection serves the next request)
 
 
 def _kind(path: str) -> str:
