@@ -48,12 +48,12 @@ demo: data  ## run the example job `flights` by Airflow on this machine, from no
 
 demo-yarn: data  ## the same on a real Hadoop on this machine (yarn-up): its workers run in YARN containers
 	@[ -e .hadoop/pids ] || $(MAKE) --no-print-directory yarn-up
-	@$(BIN)/python -m mayfly.cli env build flights --target edge
+	@$(BIN)/python -m mayfly env build flights --target edge
 	@. .hadoop/env.sh && $(BIN)/python -m mayfly.airflow.dagstest flights --conf '{"target": "edge"}'
 
 demo-cloud: data  ## the same on a Dataproc cluster (cloud-up): real nodes are made for the run, and gone after it
 	@[ -e .cloud/pids ] || $(MAKE) --no-print-directory cloud-up
-	@. .cloud/env.sh && $(BIN)/python -m mayfly.cli env build flights --target gcp-demo
+	@. .cloud/env.sh && $(BIN)/python -m mayfly env build flights --target gcp-demo
 	@. .cloud/env.sh && $(BIN)/python -m scripts.cloud demo
 
 data: $(STAMP)  ## make the demo's input (336,776 flights) below data/

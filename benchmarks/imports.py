@@ -14,7 +14,7 @@ from common import airflow_home  # before anything of Airflow
 from common.pairs import Series, Table, pairs_wanted
 from common.runs import TWO_WORKERS, create, delete, planned, project
 
-from mayfly.lifecycle import Handle
+from mayfly.steps.lifecycle import Handle
 
 POKE = """
 import json, os, sys, time, warnings
@@ -24,18 +24,25 @@ from airflow.sdk import DAG, Asset, BaseOperator, BaseOperatorLink, Param, TaskG
 with DAG("any", schedule=None):  # what every DAG file makes Airflow import
     BaseOperator(task_id="any")
 sdk = time.perf_counter()
-import mayfly.airflow.factory, mayfly.airflow.operators, mayfly.lifecycle, mayfly.backends.local, mayfly.project
+import mayfly.airflow.factory, mayfly.airflow.operators, mayfly.steps.lifecycle, mayfly.backends.local
+import mayfly.project.loading
 imported = time.perf_counter()
 found = {"__file__": sys.argv[1]}
 exec(compile(open(sys.argv[1]).read(), sys.argv[1], "exec"), found)
 task = found["bench"].get_task("cluster.create_cluster")
 read = time.perf_counter()
-from mayfly.lifecycle import Handle, Run
+from mayfly.steps.lifecycle import Handle, Run
 assert Run.open(Handle.from_json(json.loads(sys.argv[2]))).create("benchmark").done
 done = time.perf_counter()
 json.dump({"sdk": sdk - began, "imports": imported - sdk, "dag": read - imported, "poke": done - read}, sys.stdout)
 """
-COMMAND_LINE = ("mayfly.cli", "mayfly.project", "mayfly.lifecycle", "mayfly.reporting", "mayfly.driver.supervisor")
+COMMAND_LINE = (
+    "mayfly.cli.main",
+    "mayfly.project.loading",
+    "mayfly.steps.lifecycle",
+    "mayfly.steps.reporting",
+    "mayfly.driver.supervisor",
+)
 IMPORT = "import time; t = time.perf_counter(); import {0}; print(time.perf_counter() - t)"
 
 

@@ -117,7 +117,7 @@ def main() -> None:
         from airflow.sdk.definitions import context  # noqa: F401 - the guard's module, imported before the clock runs
 
         from mayfly.airflow.factory import build_dags
-        from mayfly.project import Project
+        from mayfly.project.loading import Project
 
         project = Project(home)
         spec = project.job("job-0")

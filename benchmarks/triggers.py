@@ -23,9 +23,9 @@ from common import airflow_home  # before anything of Airflow
 
 from mayfly.airflow.triggers import JobTrigger
 from mayfly.contract import FrozenTarget, JobOrder, Lease, Limits, Phase, Status, Tasks, Timestamp, WorkersPlan
-from mayfly.lifecycle import Handle
-from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import AttemptDir, RunDir
+from mayfly.staging.stores import FileStore
+from mayfly.steps.lifecycle import Handle
 
 TICK = 0.1
 ROUND = 15.0

@@ -18,12 +18,12 @@ from common.on_dataproc import TARGETS, cloud
 from common.pairs import Table
 from common.runs import BY, JobRequest, project
 
+from mayfly.cli.identity import cli_identity
 from mayfly.contract import Phase, Status, Timestamp
 from mayfly.errors import BackendUnavailable, StoreUnavailable
-from mayfly.identity import cli_identity
-from mayfly.lifecycle import Run
-from mayfly.planning import plan_step
-from mayfly.project import Project
+from mayfly.project.loading import Project
+from mayfly.steps.lifecycle import Run
+from mayfly.steps.planning import plan_step
 from tests.emulators.dataproc.client import Emulator
 
 WAITING, STARTING = 300, 200

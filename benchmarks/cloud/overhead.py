@@ -13,10 +13,10 @@ from common.on_dataproc import TARGETS, cloud
 from common.pairs import Table, differences, interleave, pairs_wanted
 from common.runs import BY, _wait, create, finish, project
 
-from mayfly.identity import cli_identity
-from mayfly.lifecycle import Run
-from mayfly.planning import plan_step
-from mayfly.project import Project
+from mayfly.cli.identity import cli_identity
+from mayfly.project.loading import Project
+from mayfly.steps.lifecycle import Run
+from mayfly.steps.planning import plan_step
 
 JOB = "cluster: {workers: 1, worker: {cores: 1, memory: 600 MB}}\nretries: 0\ntargets: [local, gcp]\ntarget: local\n"
 STEPS = ("plan", "create", "run", "delete")

@@ -18,7 +18,7 @@ from mayfly.airflow.operators import (
     RunJobOperator,
     pins,
 )
-from mayfly.spec import JobSpec
+from mayfly.spec.job import JobSpec
 
 
 def hand_written(job: JobSpec, count: int) -> dict[str, DAG]:

@@ -13,13 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mayfly.cli.identity import cli_identity
 from mayfly.contract import Record
-from mayfly.identity import cli_identity
-from mayfly.inventory import list_runs
-from mayfly.lifecycle import Handle, JobRequest, Run
-from mayfly.planning import plan_step
-from mayfly.poke import Poll
-from mayfly.project import Project
+from mayfly.project.loading import Project
+from mayfly.steps.inventory import list_runs
+from mayfly.steps.lifecycle import Handle, JobRequest, Run
+from mayfly.steps.planning import plan_step
+from mayfly.steps.poke import Poll
 
 LOCAL = "targets:\n  local:\n    backend: local\n    staging: .mayfly/staging\n"
 TWO_WORKERS = "cluster: {workers: 2, worker: {cores: 1, memory: 600 MB}}\nretries: 0\n"

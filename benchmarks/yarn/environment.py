@@ -18,8 +18,8 @@ from mayfly.environments.archive import unpack
 from mayfly.environments.packing import archive_of, build, envs_folder
 from mayfly.environments.sources import read_lock, source_of
 from mayfly.environments.staging import look, upload
-from mayfly.project import Project
-from mayfly.stores import open_store
+from mayfly.project.loading import Project
+from mayfly.staging.stores import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 

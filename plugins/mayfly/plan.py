@@ -27,7 +27,7 @@ from mayfly.contract import (
 from mayfly.errors import PlanError
 from mayfly.names import MANAGED_BY, MAX_NAME, cluster_name, label, max_job_length, run_key
 from mayfly.nodes import LONGEST_LIFE, NodeGroup, NodesPlan
-from mayfly.spec import JobSpec
+from mayfly.spec.job import JobSpec
 
 SMALLEST_WORKER = 256 * 2**20
 """Bytes; a worker's interpreter with dask, numpy and pandas needs about 140 MiB before it holds any data."""

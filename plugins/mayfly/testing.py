@@ -14,7 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from mayfly.daglint import check_folder, dag_folder
+from mayfly.daglint.checking import check_folder, dag_folder
 
 __all__ = ["DagWarning", "check_dags", "test_dags"]
 

@@ -22,10 +22,10 @@ from mayfly.contract import FrozenTarget, Identity, JobOrder, Limits, Plan, Time
 from mayfly.errors import NotOurs, Refused
 from mayfly.gcp.sizing import plan_nodes
 from mayfly.names import MANAGED_BY, cluster_name, run_key
-from mayfly.nodefiles import upload_node_files
-from mayfly.rundir import RunDir
+from mayfly.staging.nodefiles import upload_node_files
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import open_store
 from mayfly.states import ClusterState, JobState
-from mayfly.stores import open_store
 
 STAND_IN = """
 import os, signal, subprocess, sys, time, pathlib

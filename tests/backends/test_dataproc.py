@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from google.cloud import dataproc_v1 as sdk
 
-from mayfly.attempts import record_of_the_dead
 from mayfly.backends.base import open_backend
 from mayfly.backends.dataproc import DataprocBackend, view
 from mayfly.contract import (
@@ -43,15 +42,17 @@ from mayfly.errors import (
     PlanError,
 )
 from mayfly.gcp.sizing import plan_nodes
-from mayfly.inventory import leaks
-from mayfly.lifecycle import JobRequest, Run
 from mayfly.nodes import GcpPlan
-from mayfly.planning import plan_step
-from mayfly.poke import Poll
-from mayfly.rundir import RunDir
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import open_store
 from mayfly.states import ClusterState, JobState
-from mayfly.stores import open_store
+from mayfly.steps.attempts import record_of_the_dead
+from mayfly.steps.inventory import leaks
+from mayfly.steps.lifecycle import JobRequest, Run
+from mayfly.steps.planning import plan_step
+from mayfly.steps.poke import Poll
+from mayfly.steps.reporting import report
 from scripts.cloud.object_store import ObjectStore
 from tests.backends.conformance import BackendConformance, make_order, make_plan, wait_for
 from tests.emulators.crooked import Fault, crooked
@@ -436,7 +437,7 @@ def test_a_failed_init_action_is_told_before_anything_is_deleted(
     assert broken is not None and broken.failure == failed.value.failure
     assert done(lambda: run.delete("test")).rule.startswith("deleted")
     assert emulator.clusters() == []
-    poll = run.report({"plan": "success", "create_cluster": "failed", "delete_cluster": "success"})
+    poll = report(run, {"plan": "success", "create_cluster": "failed", "delete_cluster": "success"})
     assert not poll.result.ok and "  the cluster never came up: init action" in poll.lines
     page = (run.store.get(f"{run.dir.root}/report.html") or b"").decode()
     assert "Why the cluster never came up" in page and "sha256 of the environment is wrong" in page

@@ -20,8 +20,8 @@ from mayfly.backends.unpacking import KEEP_DAYS, unpacked_environment, whole_fol
 from mayfly.contract import Environment, FrozenTarget, JobOrder, Plan
 from mayfly.environments import archive
 from mayfly.errors import BackendError
+from mayfly.staging.stores import FileStore
 from mayfly.states import ClusterState, JobState
-from mayfly.stores import FileStore
 from tests.backends.conformance import make_order, make_plan, starts, wait_for
 
 # A pack as small as can be: it leaves a mark, and is this interpreter.

@@ -18,19 +18,20 @@ from typing import Any
 
 import pytest
 
-from mayfly.attempts import LINES_A_POKE
 from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, Timing
 from mayfly.errors import JobFailed, NotProven, PlanError, Refused
 from mayfly.generation import State
-from mayfly.inventory import end_leak, find_run, leaks, list_runs
-from mayfly.lifecycle import Handle, JobRequest, Run, find_handle
-from mayfly.planning import plan_step
-from mayfly.poke import Poll
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.staging.stores import open_store
 from mayfly.states import ClusterState
-from mayfly.stores import open_store
+from mayfly.steps.attempts import LINES_A_POKE
+from mayfly.steps.inventory import end_leak, find_run, leaks, list_runs
+from mayfly.steps.lifecycle import Handle, JobRequest, Run, find_handle
+from mayfly.steps.planning import plan_step
+from mayfly.steps.poke import Poll
+from mayfly.steps.reporting import report
 from tests.backends.conformance import wait_for
 
 # Takes the driver's place: the job's own script is run with the attempt's folder in `folder`.
@@ -173,7 +174,7 @@ def test_from_plan_to_receipt(case: Case) -> None:
     assert run.backend.describe(run.plan.name).state is ClusterState.ABSENT
     assert done(lambda: run.delete("somebody else")) == receipt
     states = {"plan": "success", "create_cluster": "success", "run_job": "success", "delete_cluster": "success"}
-    assert done(lambda: run.report(states)).ok
+    assert done(lambda: report(run, states)).ok
     page = (case.folder / "staging" / "runs" / run.plan.name / "report.html").read_text()
     assert "deleted:" in page
 
@@ -421,7 +422,7 @@ def test_a_damaged_file_does_not_keep_a_cluster_alive(case: Case, name: str) -> 
     run.store.put(f"{run.dir.root}/jobs/run_job/1/{name}", b'{"half')
     assert done(lambda: run.delete("test"), seconds=60).rule.startswith("deleted")
     assert not _lives(case.starts(run)[0])
-    assert not done(lambda: run.report({})).ok or name == "status.json"
+    assert not done(lambda: report(run, {})).ok or name == "status.json"
 
 
 def test_two_deleters_write_one_receipt(case: Case) -> None:

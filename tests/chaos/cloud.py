@@ -19,12 +19,13 @@ from typing import Any
 from mayfly.backends.dataproc import DataprocBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, Timing
 from mayfly.errors import MayflyError
-from mayfly.lifecycle import Handle, JobRequest, Run
 from mayfly.names import run_key
 from mayfly.nodes import GcpPlan
-from mayfly.planning import plan_step
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
-from mayfly.stores import open_store
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.staging.stores import open_store
+from mayfly.steps.lifecycle import Handle, JobRequest, Run
+from mayfly.steps.planning import plan_step
+from mayfly.steps.reporting import report
 from tests.chaos.schedules import Event, Schedule
 from tests.emulators.dataproc.client import Emulator
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN
@@ -218,7 +219,7 @@ class CloudRun:
             return run.job(request, try_number=try_number, inline=True, by=by)
         if step == "report":
             names = {"plan": "plan", "create": "create_cluster", "job": "run_job", "delete": "delete_cluster"}
-            return run.report({name: states[of] for of, name in names.items()})
+            return report(run, {name: states[of] for of, name in names.items()})
         return {"create": run.create, "collect": run.collect, "delete": run.delete}[step](by)
 
     # -- the audit, when all is over and every TTL has passed

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import Receipt, Record
-from mayfly.rundir import RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore
 
 JOB = """
 cluster:
@@ -61,7 +61,7 @@ class Cli:
         self, *arguments: str, timeout: float = 120, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`more` = further variables of its environment."""
-        command = [sys.executable, "-m", "mayfly.cli", *arguments]
+        command = [sys.executable, "-m", "mayfly", *arguments]
         environment = {**self.environment, **(more or {})}
         return subprocess.run(
             command, env=environment, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.home
@@ -70,7 +70,7 @@ class Cli:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Left running; its output goes to `out` and `err`, which are read while it grows."""
         with self.out.open("w") as out, self.err.open("w") as err:
-            command = [sys.executable, "-m", "mayfly.cli", *arguments]
+            command = [sys.executable, "-m", "mayfly", *arguments]
             process = subprocess.Popen(command, env=self.environment, stdout=out, stderr=err, text=True, cwd=self.home)
         self.started.append(process)
         return process

@@ -328,7 +328,9 @@ def test_without_uv(fresh: EnvCli, tmp_path: Path) -> None:
     lonely = tmp_path / "bin"
     lonely.mkdir()
     (lonely / "python").symlink_to(sys.executable)
-    code = "import sys; sys.executable = sys.argv.pop(1); from mayfly.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = (
+        "import sys; sys.executable = sys.argv.pop(1); from mayfly.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, str(lonely / "python"), "env", "build", "--target", "edge"],
         env=fresh.environment | {"PATH": str(lonely)},

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.rundir import RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore
 from tests.processes import of_cluster
 
 from .conftest import Cli
@@ -68,7 +68,7 @@ def test_a_full_disk_costs_evidence_and_neither_the_job_nor_the_deletion(cli: Cl
     arguments = json.dumps([str(out / "mark"), str(staging / "filler")])
     cli.add_job("fills", FILLS, f"args: {arguments}\n")
     done = subprocess.run(
-        [*UNSHARE, "sh", "-c", SCENE, "sh", str(staging), str(out), sys.executable, "-m", "mayfly.cli"],
+        [*UNSHARE, "sh", "-c", SCENE, "sh", str(staging), str(out), sys.executable, "-m", "mayfly"],
         env=cli.environment,
         cwd=cli.home,
         capture_output=True,

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mayfly.terminal import Terminal, age, table
+from mayfly.cli.terminal import Terminal, age, table
 
 from .conftest import WAITS, Cli
 
@@ -56,7 +56,7 @@ def test_one_clear_message_and_nothing_is_made(cli: Cli, arguments: list[str], s
 
 
 def test_outside_a_project_it_says_where_to_go(cli: Cli) -> None:
-    command = [sys.executable, "-m", "mayfly.cli", "ls"]
+    command = [sys.executable, "-m", "mayfly", "ls"]
     environment = {key: value for key, value in cli.environment.items() if key not in ("MAYFLY_HOME", "AIRFLOW_HOME")}
     environment.pop("AIRFLOW__CORE__DAGS_FOLDER", None)
     done = subprocess.run(command, env=environment, cwd=cli.home.parent, capture_output=True, text=True, check=False)

@@ -83,7 +83,7 @@ def test_progress_is_live_on_a_terminal(cli: Cli) -> None:
     cli.add_job("waits", WAITS, "args: ['2']\n")
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "mayfly.cli", "run", "waits"],
+        [sys.executable, "-m", "mayfly", "run", "waits"],
         env=cli.environment,
         stdin=theirs,
         stdout=theirs,
@@ -108,7 +108,7 @@ def test_progress_is_live_on_a_terminal(cli: Cli) -> None:
 def test_a_reader_that_goes_does_not_keep_the_run_from_its_end(cli: Cli) -> None:
     cli.add_job("waits", WAITS, "args: ['1']\n")
     done = subprocess.run(
-        f"'{sys.executable}' -m mayfly.cli run waits | head -1; exit ${{PIPESTATUS[0]}}",
+        f"'{sys.executable}' -m mayfly run waits | head -1; exit ${{PIPESTATUS[0]}}",
         shell=True,
         executable="/bin/bash",
         env=cli.environment,

@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import Receipt, Record
-from mayfly.rundir import RunDir
-from mayfly.stores import open_store
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import open_store
 from scripts.cloud import spark
 from scripts.cloud.object_store import ObjectStore
 from tests.emulators.dataproc.client import Emulator
@@ -79,7 +79,7 @@ class Cloud:
         out = self.home / f"out-{len(self.started)}.txt"
         with out.open("w") as file:
             process = subprocess.Popen(
-                [sys.executable, "-m", "mayfly.cli", *arguments],
+                [sys.executable, "-m", "mayfly", *arguments],
                 env=os.environ | {"MAYFLY_HOME": str(self.home), "COLUMNS": "120"},
                 stdout=file,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from mayfly.contract import FailureClass, Outcome
-from mayfly.stores import open_store
+from mayfly.staging.stores import open_store
 from tests.cloud.conftest import BUCKET, Cloud
 from tests.emulators.dataproc.nodes.hadoop import HADOOP_GROUP
 from tests.processes import marked

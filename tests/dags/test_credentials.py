@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import mayfly.airflow  # noqa: F401 - registers where connections are asked
-from mayfly import credentials
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import google_access, target_store
 from mayfly.errors import CredentialsUnavailable, PlanError, StoreUnavailable
-from mayfly.gcs import GcsStore
 from mayfly.nodes import GcpPlan
+from mayfly.staging import credentials
+from mayfly.staging.credentials import google_access, target_store
+from mayfly.staging.gcs import GcsStore
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -95,8 +95,8 @@ def test_no_credentials_at_all_say_what_to_do() -> None:
 
 def test_plan_does_not_wait_for_credentials(tmp_path: Path) -> None:
     from mayfly.contract import Identity
-    from mayfly.planning import plan_step
-    from mayfly.project import Project
+    from mayfly.project.loading import Project
+    from mayfly.steps.planning import plan_step
 
     who = Identity(installation="t", dag_id="d", run_id="r", group="g")
     job = Project(ROOT).job("flights")
@@ -121,7 +121,7 @@ def test_outside_airflow_no_connection_is_asked(account: dict[str, Any], tmp_pat
     (tmp_path / "key.json").write_text(json.dumps(account))
     place = "backend='dataproc', launcher='yarn', staging='gs://bucket', prefix='m'"
     code = (
-        "import sys; from mayfly.contract import FrozenTarget; from mayfly.credentials import google_access\n"
+        "import sys; from mayfly.contract import FrozenTarget; from mayfly.staging.credentials import google_access\n"
         f"target = FrozenTarget(name='t', {place}, connection='c')\n"
         "print(google_access(target).who, 'airflow' in sys.modules)"
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.contract import Plan, Receipt
-from mayfly.rundir import RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore
 from tests.dags.bags import ROOT
 
 pytestmark = pytest.mark.timeout(300)

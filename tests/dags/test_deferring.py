@@ -33,9 +33,9 @@ from mayfly.contract import (
     Timing,
     WorkersPlan,
 )
-from mayfly.lifecycle import Handle
-from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import AttemptDir, RunDir
+from mayfly.staging.stores import FileStore
+from mayfly.steps.lifecycle import Handle
 
 NAME = "mayfly-trips-0123456789"
 BY = "airflow cluster.run_job try 1"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mayfly.airflow.factory import BrokenJobs, build_dags, make_dag, raise_broken_jobs
-from mayfly.project import Project
+from mayfly.project.loading import Project
 from tests.dags.bags import ROOT, load, project, serialized
 
 FULL = """

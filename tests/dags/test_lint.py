@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.checks import Finding
-from mayfly.cli import main
-from mayfly.daglint import Checked, check_folder
+from mayfly.cli.main import main
+from mayfly.daglint.checking import Checked, check_folder
 from mayfly.errors import InputError
+from mayfly.project.checks import Finding
 from mayfly.testing import DagWarning, check_dags
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ import pytest
 
 from mayfly.airflow import notify
 from mayfly.airflow.factory import make_dag
-from mayfly.spec import JobSpec, NotifySpec
+from mayfly.spec.job import JobSpec, NotifySpec
 from tests.dags.bags import ROOT, project
 
 NOTIFIERS = ROOT / "tests" / "lifecycle"

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.errors import InputError
-from mayfly.rendering import Names, as_arguments, is_template, render, run_date
+from mayfly.project.rendering import Names, as_arguments, is_template, render, run_date
 
 ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
 

@@ -13,7 +13,7 @@ from mayfly.airflow.compat import AirflowException, AirflowFailException, Airflo
 from mayfly.airflow.waiting import age, interval, shortest_pause, wait
 from mayfly.contract import Failure, FailureClass, Timing
 from mayfly.errors import BackendUnavailable, InputError, JobFailed, NotProven, StoreUnavailable
-from mayfly.poke import Poll
+from mayfly.steps.poke import Poll
 
 TIMING = Timing(poll=((60.0, 5.0), (600.0, 10.0), (1e12, 30.0)), poll_inline=0.001)
 

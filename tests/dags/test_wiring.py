@@ -16,7 +16,7 @@ from mayfly.airflow import members as names
 from mayfly.airflow.operators import SPARE_TRIES
 from mayfly.airflow.taskgroup import DaskCluster, dask_cluster
 from mayfly.errors import InputError
-from mayfly.spec import JobSpec
+from mayfly.spec.job import JobSpec
 
 JOB = JobSpec(name="trips", folder=Path("/nowhere/jobs/trips"), retries=1)
 PLACES = (names.PLAN, names.CREATE, names.COLLECT, names.DELETE, names.REPORT)

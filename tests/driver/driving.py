@@ -16,8 +16,8 @@ import psutil
 
 import mayfly
 from mayfly.contract import Environment, JobOrder, Lease, Limits, Phase, Record, Status, Timestamp, Timing, WorkersPlan
-from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import AttemptDir, RunDir
+from mayfly.staging.stores import FileStore
 
 LIB = Path(mayfly.__file__).parent.parent
 PATIENCE = 240.0

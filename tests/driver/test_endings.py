@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from mayfly.contract import Closing, FailureClass, Limits, Outcome, Phase, Timestamp
-from mayfly.rundir import AttemptDir
+from mayfly.staging.rundir import AttemptDir
 from tests.driver.driving import LIB, PATIENCE, Drive, Driving
 
 SLEEPS = """

@@ -160,7 +160,7 @@ def test_code_is_fetched_from_the_store_where_no_backend_did(driving: Driving) -
     import io
     import zipfile
 
-    from mayfly.rundir import AttemptDir
+    from mayfly.staging.rundir import AttemptDir
 
     def upload(attempt: AttemptDir) -> None:
         buffer = io.BytesIO()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mayfly.driver.writer import Write, Writer
 from mayfly.errors import StoreUnavailable
-from mayfly.stores import FileStore
+from mayfly.staging.stores import FileStore
 
 
 class FailsTwice(FileStore):

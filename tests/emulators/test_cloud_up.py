@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from mayfly.backends.dataproc import DataprocBackend
-from mayfly.gcs import GcsStore
 from mayfly.names import MANAGED_BY
-from mayfly.project import Project
+from mayfly.project.loading import Project
+from mayfly.staging.gcs import GcsStore
 from scripts.cloud import left, local, object_store
 from scripts.cloud.object_store import CloudError
 from scripts.hadoop.daemon import started

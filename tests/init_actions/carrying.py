@@ -15,10 +15,10 @@ from typing import Any
 
 import psutil
 
-from mayfly.bundle import upload_bundle
 from mayfly.contract import Record
-from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import open_store
+from mayfly.staging.bundle import upload_bundle
+from mayfly.staging.rundir import AttemptDir, RunDir
+from mayfly.staging.stores import open_store
 from tests.driver.driving import CLUSTER, PATIENCE, make_order
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from mayfly.nodefiles import make_node_files
-from mayfly.stores import Store, open_store
+from mayfly.staging.nodefiles import make_node_files
+from mayfly.staging.stores import Store, open_store
 from scripts.cloud.object_store import ObjectStore
 from tests.emulators.dataproc.nodes import missing
 from tests.emulators.dataproc.nodes.metadata import TOKEN, Instance, MetadataServer

@@ -20,12 +20,13 @@ from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Timing
 from mayfly.errors import MayflyError
-from mayfly.lifecycle import Handle, JobRequest, Run
-from mayfly.planning import plan_step
-from mayfly.poke import Poll
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.staging.stores import open_store
 from mayfly.states import ClusterState
-from mayfly.stores import open_store
+from mayfly.steps.lifecycle import Handle, JobRequest, Run
+from mayfly.steps.planning import plan_step
+from mayfly.steps.poke import Poll
+from mayfly.steps.reporting import report
 
 STEPS = ("plan", "create", "job", "collect", "delete", "report")
 TEARDOWN = ("collect", "delete", "report")
@@ -182,7 +183,7 @@ def _poke(world: World, step: str, *, try_number: int, by: str) -> Callable[[], 
     if step == "delete":
         return lambda: run.delete(by)
     names = {"plan": "plan", "create": "create_cluster", "job": "run_job", "delete": "delete_cluster"}
-    return lambda: run.report({name: world.state(step) for step, name in names.items()})
+    return lambda: report(run, {name: world.state(step) for step, name in names.items()})
 
 
 def _until_done(poke: Callable[[], Poll], *, seconds: float) -> Any:

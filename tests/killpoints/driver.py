@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import JobOrder, Timing
-from mayfly.stores import open_store
+from mayfly.staging.stores import open_store
 from tests.killpoints.actors import STEPS, TEARDOWN, World
 from tests.killpoints.harness import KillPoints, Point
 

@@ -16,7 +16,7 @@ PASSES = 2
 
 def install(rundir: str) -> None:
     """`driver-point` in the world's folder: call, how often, when. `driver-trace`: all calls."""
-    from mayfly.stores import FileStore
+    from mayfly.staging.stores import FileStore
 
     world = Path(rundir.removeprefix("file://")).parents[2]
     orders = world / "driver-point"

@@ -28,9 +28,9 @@ import psutil
 from mayfly.backends.base import open_backend
 from mayfly.contract import Outcome
 from mayfly.generation import State
-from mayfly.lifecycle import Run
+from mayfly.staging.stores import FileStore
 from mayfly.states import ClusterState
-from mayfly.stores import FileStore
+from mayfly.steps.lifecycle import Run
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN, World, perform
 from tests.processes import family, works_below
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from mayfly.backends.base import ClusterView
-from mayfly.deletion import Deletion
-from mayfly.rundir import RunDir
+from mayfly.staging.rundir import RunDir
 from mayfly.states import ClusterState
+from mayfly.steps.deletion import Deletion
 from tests.killpoints.driver import DRIVER_MODES, DriverKillPoints
 from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
 

@@ -15,8 +15,8 @@ import pytest
 
 from mayfly.airflow.standalone import Stack
 from mayfly.contract import Phase, Plan, Receipt
-from mayfly.rundir import RunDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore
 from tests.lifecycle.airflow_api import Api, Run
 from tests.processes import of_cluster
 

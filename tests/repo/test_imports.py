@@ -13,15 +13,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "plugins" / "mayfly"
 HEAVY = {"airflow", "dask", "distributed", "bokeh", "pandas", "numpy", "pyarrow", "google", "boto3", "skein"}
 
-SUPERVISOR = ["mayfly.contract", "mayfly.errors", "mayfly.rundir", "mayfly.classify", "mayfly.driver"]
+SUPERVISOR = ["mayfly.contract", "mayfly.errors", "mayfly.staging.rundir", "mayfly.failures.classify", "mayfly.driver"]
 """Runs on the cluster beside, not inside, Dask: standard library only (fsspec when a store needs it)."""
 PURE = [
     "mayfly.units",
-    "mayfly.spec",
+    "mayfly.spec.job",
     "mayfly.plan",
     "mayfly.states",
-    "mayfly.classify",
-    "mayfly.report",
+    "mayfly.failures.classify",
+    "mayfly.report.summary",
     "mayfly.generation",
 ]
 
@@ -51,7 +51,9 @@ def test_the_pure_core_loads_nothing_heavy(module: str) -> None:
     assert not loaded_after(module) & HEAVY
 
 
-@pytest.mark.parametrize("module", ["mayfly", "mayfly.cli", "mayfly.runner", "mayfly.oncall", "mayfly.lifecycle"])
+@pytest.mark.parametrize(
+    "module", ["mayfly", "mayfly.cli.main", "mayfly.cli.runner", "mayfly.cli.oncall", "mayfly.steps.lifecycle"]
+)
 def test_the_command_line_needs_no_airflow_and_no_dask(module: str) -> None:
     assert not loaded_after(module) & HEAVY
 

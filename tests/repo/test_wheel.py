@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.nodefiles import make_node_files
+from mayfly.staging.nodefiles import make_node_files
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "plugins"
@@ -53,7 +53,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
 
 def test_an_installed_wheel_brings_what_nodes_start_with(installed: Path, tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path; from mayfly.nodefiles import make_node_files as m; print([p for p, _ in m(Path())])"
+        "from pathlib import Path; from mayfly.staging.nodefiles import make_node_files; "
+        "print([path for path, _ in make_node_files(Path())])"
     )
     shown = run(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(installed))
     assert shown.strip() == str([path for path, _ in make_node_files(ROOT)])
@@ -65,7 +66,7 @@ def test_its_entry_points(wheel: Path) -> None:
         found = ConfigParser()
         found.read_string(archive.read(name).decode())
     assert dict(found["airflow.plugins"]) == {"mayfly": "mayfly.airflow.plugin:entry_point"}
-    assert dict(found["console_scripts"]) == {"mayfly": "mayfly.cli:main"}
+    assert dict(found["console_scripts"]) == {"mayfly": "mayfly.cli.main:main"}
 
 
 def test_the_extra_for_yarn(wheel: Path) -> None:

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly.advice import signal_name
-from mayfly.classify import Facts, classify, cluster_lost, driver_died
 from mayfly.contract import Failure, FailureClass, Peaks, Phase, Status, Timestamp
-from mayfly.failure_rules import RULES
-from mayfly.logtext import MAX_CHARS, MAX_LINES, bounded, clean, last_traceback
+from mayfly.failures.advice import signal_name
+from mayfly.failures.classify import Facts, classify, cluster_lost, driver_died
+from mayfly.failures.logtext import MAX_CHARS, MAX_LINES, bounded, clean, last_traceback
+from mayfly.failures.rules import RULES
 
 LOGS = Path(__file__).with_name("test_classify_logs")
 EXIT_CODES = json.loads((LOGS / "exit_codes.json").read_text())
@@ -685,7 +685,7 @@ def test_each_rule_has_a_name_of_its_own_and_a_reason() -> None:
 
 def test_each_rule_is_reached() -> None:
     """No rule stands in the shadow of another."""
-    from mayfly.failure_reading import Reading
+    from mayfly.failures.reading import Reading
 
     facts = [known[0] for known in KNOWN.values()]
     facts += [Facts(ended_by="script", exit_code=EXIT_CODES[name], log_tail=log(name)) for name in REAL]
@@ -752,7 +752,7 @@ def test_signals_have_names() -> None:
 def test_the_driver_may_import_it() -> None:
     """The supervisor has the standard library only."""
     code = (
-        "import sys; before = set(sys.modules); import mayfly.classify; "
+        "import sys; before = set(sys.modules); import mayfly.failures.classify; "
         "print(sorted(name.split('.')[0] for name in set(sys.modules) - before "
         "if name.split('.')[0] not in sys.stdlib_module_names))"
     )

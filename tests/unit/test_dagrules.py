@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly.dagfacts import TEARDOWN_RULE, Dag, DagFile, Deed, Task
-from mayfly.dagfiles import MAX_CPU_S, findings
+from mayfly.daglint.facts import TEARDOWN_RULE, Dag, DagFile, Deed, Task
+from mayfly.daglint.files import MAX_CPU_S, findings
 
 TEARDOWN = {"is_teardown": True, "trigger_rule": TEARDOWN_RULE}
 

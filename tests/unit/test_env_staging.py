@@ -13,7 +13,7 @@ from mayfly.environments import archive
 from mayfly.environments.packing import Built
 from mayfly.environments.staging import Staged, in_store, keys_in, remove_from, upload
 from mayfly.errors import StoreUnavailable
-from mayfly.stores import FileStore, Store, open_store
+from mayfly.staging.stores import FileStore, Store, open_store
 
 
 @pytest.fixture(params=["file", "memory"])

@@ -11,11 +11,11 @@ from google.api_core.exceptions import from_grpc_status
 from google.auth.credentials import Credentials
 from google.auth.exceptions import RefreshError, TransportError
 
-from mayfly import credentials
 from mayfly.backends.dataproc_calls import AlreadyExists, DataprocCalls, NotFound, WrongState
 from mayfly.contract import FrozenTarget
 from mayfly.errors import BackendBusy, BackendRefused, BackendUnavailable, CredentialsUnavailable, PlanError
 from mayfly.nodes import GcpPlan
+from mayfly.staging import credentials
 
 NO_TOKEN = "Getting metadata from plugin failed with error: ('invalid_grant: expired', {})"
 

@@ -20,7 +20,7 @@ from mayfly.gcp.cluster import autoscaling_policy, cluster, job, job_id, policy_
 from mayfly.gcp.states import CLUSTER, JOB, job_state
 from mayfly.nodes import NODE_PYTHON, GcpPlan, NfsShare
 from mayfly.plan import describe, make_plan
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState, JobState
 
 GB = 10**9

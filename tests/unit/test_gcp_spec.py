@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mayfly.fields import FROM_FILE
 from mayfly.nodes import GcpPlan, NfsShare
-from mayfly.targetspec import TargetSpec
+from mayfly.spec.fields import FROM_FILE
+from mayfly.spec.target import TargetSpec
 
 GIVEN = {"project": "acme-data", "region": "europe-west3"}
 

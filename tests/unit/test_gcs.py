@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from mayfly import gcs
-from mayfly.credentials import Access
 from mayfly.errors import BackendUnavailable, CredentialsUnavailable, StoreRefused, StoreUnavailable
-from mayfly.gcs import GcsStore
+from mayfly.staging import gcs
+from mayfly.staging.gcs import GcsStore
+from mayfly.staging.google import Access
 from scripts.cloud.object_store import ObjectStore
 from tests.emulators.crooked import Fault, Line, crooked
 
@@ -214,7 +214,7 @@ def account(line: Line, key: str) -> dict[str, str]:
 def access(account: dict[str, Any]) -> Access:
     from google.oauth2 import service_account
 
-    from mayfly.credentials import SCOPE
+    from mayfly.staging.google import SCOPE
 
     made = service_account.Credentials.from_service_account_info(account, scopes=[SCOPE])
     return Access(made, "connection 'gcp'")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mayfly.errors import InputError
-from mayfly.nodefiles import make_node_files, upload_node_files
-from mayfly.stores import FileStore
+from mayfly.staging.nodefiles import make_node_files, upload_node_files
+from mayfly.staging.stores import FileStore
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.backends.base import Capacity
-from mayfly.clusterspec import JobYarn
 from mayfly.contract import (
     Environment,
     FrozenTarget,
@@ -28,7 +27,8 @@ from mayfly.errors import PlanError
 from mayfly.names import cluster_name, fold, label, max_job_length
 from mayfly.nodes import GcpPlan
 from mayfly.plan import SMALLEST_WORKER, describe, fit, longest_life, make_plan
-from mayfly.spec import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
+from mayfly.spec.cluster import JobYarn
+from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 
 GB = 10**9
 TARGET = FrozenTarget(name="local", backend="local", launcher="processes", staging="file:///staging")

@@ -10,9 +10,9 @@ import pytest
 from mayfly.contract import FrozenTarget, Identity, Plan
 from mayfly.errors import PlanError, SpecError
 from mayfly.plan import describe, make_plan
-from mayfly.profiles import Profile
-from mayfly.project import Project
-from mayfly.spec import ClusterSpec, JobSpec
+from mayfly.project.loading import Project
+from mayfly.spec.job import ClusterSpec, JobSpec
+from mayfly.spec.profiles import Profile
 
 ROOT = Path(__file__).parents[2]
 GB = 10**9

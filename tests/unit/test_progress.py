@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mayfly.contract import Phase, Status, Tasks, Timestamp
-from mayfly.progress import progress_line
+from mayfly.steps.progress import progress_line
 
 
 def status(**more: object) -> Status:

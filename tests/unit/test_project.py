@@ -7,7 +7,7 @@ import pytest
 
 from mayfly.contract import YarnPlan
 from mayfly.errors import InputError, SpecError
-from mayfly.project import Project, script_problem
+from mayfly.project.loading import Project, script_problem
 
 ROOT = Path(__file__).parents[2]
 Write = Callable[..., Path]

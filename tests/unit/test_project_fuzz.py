@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mayfly.errors import SpecError
-from mayfly.project import Project
-from mayfly.spec import JobFile, JobSpec
+from mayfly.project.loading import Project
+from mayfly.spec.job import JobFile, JobSpec
 
 
 @pytest.fixture(scope="module")

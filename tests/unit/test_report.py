@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly.charts import MAX_POINTS, numbers, tick_step
 from mayfly.contract import Environment as Packed
 from mayfly.contract import (
     Failure,
@@ -32,7 +31,9 @@ from mayfly.contract import (
     YarnPlan,
 )
 from mayfly.nodes import NodeGroup, NodesPlan
-from mayfly.report import render_report, render_text, totals, verdict
+from mayfly.report.charts import MAX_POINTS, numbers, tick_step
+from mayfly.report.page import render_report
+from mayfly.report.summary import render_text, totals, verdict
 
 GB = 10**9
 T = 1_795_263_309.0

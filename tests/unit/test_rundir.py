@@ -23,8 +23,8 @@ from mayfly.contract import (
     encode,
 )
 from mayfly.errors import ContractError, StoreUnavailable, StoreUnsuitable
-from mayfly.rundir import RunDir
-from mayfly.stores import FileStore, FsspecStore, Store, open_store, require_create_if_absent
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore, FsspecStore, Store, open_store, require_create_if_absent
 
 
 class LateBucket(MemoryFileSystem):

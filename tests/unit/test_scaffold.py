@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from mayfly.errors import InputError
-from mayfly.project import Project
-from mayfly.scaffold import create_job, new_job
-from mayfly.schemas import schemas
-from mayfly.validate import check_project
+from mayfly.project.loading import Project
+from mayfly.project.scaffold import create_job, new_job
+from mayfly.project.validate import check_project
+from mayfly.spec.schemas import schemas
 
 
 @pytest.fixture

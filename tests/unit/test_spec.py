@@ -14,9 +14,7 @@ from pydantic import ValidationError
 from mayfly.backends.base import BACKENDS
 from mayfly.contract import Timing, decode, encode
 from mayfly.names import MAX_NAME, cluster_name
-from mayfly.profiles import ProfilesFile
-from mayfly.schemas import json_schema
-from mayfly.spec import (
+from mayfly.spec.job import (
     FROM_FILE,
     AssetSchedule,
     ClusterSpec,
@@ -28,7 +26,9 @@ from mayfly.spec import (
     WorkersRange,
     check_job_name,
 )
-from mayfly.targetspec import BACKEND_OPTIONS
+from mayfly.spec.profiles import ProfilesFile
+from mayfly.spec.schemas import json_schema
+from mayfly.spec.target import BACKEND_OPTIONS
 
 
 def job(**keys: Any) -> JobSpec:
@@ -363,8 +363,8 @@ def test_defaults_in_the_schema_are_as_a_file_would_say_them() -> None:
 _PROGRAM = """
 import json, sys
 from pathlib import Path
-from mayfly.schemas import *
-from mayfly.spec import *
+from mayfly.spec.schemas import *
+from mayfly.spec.job import *
 spec = JobSpec(name="trips", folder=Path("/x"), tags=("b", "a"), env={"B": "1", "A": "2"}, inputs={"z": "1", "a": "2"})
 heavy = {"airflow", "dask", "distributed", "fsspec", "pandas", "yaml", "jinja2"} & set(sys.modules)
 print(spec.model_dump_json(), json.dumps(json_schema(JobFile, title="t")), sorted(heavy), sep="\\n")

@@ -5,7 +5,7 @@ from croniter import croniter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly import cron
+from mayfly.spec import cron
 
 GOOD = [
     "* * * * *",

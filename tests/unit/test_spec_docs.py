@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from mayfly.gcp.spec import TargetGcp
-from mayfly.project import Project
-from mayfly.schemas import json_schema
-from mayfly.spec import JobFile
-from mayfly.targetspec import TargetFile, TimingSpec
+from mayfly.project.loading import Project
+from mayfly.spec.job import JobFile
+from mayfly.spec.schemas import json_schema
+from mayfly.spec.target import TargetFile, TimingSpec
+from mayfly.spec.yarn import TargetYarn
 from mayfly.units import parse_duration
-from mayfly.yarnspec import TargetYarn
 
 DOCS = Path(__file__).parents[2] / "docs"
 

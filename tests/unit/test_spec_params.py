@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mayfly.params import check_schema, problem_with
+from mayfly.spec.params import check_schema, problem_with
 
 
 @pytest.mark.parametrize(

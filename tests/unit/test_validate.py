@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.checks import Finding, dask_settings, templates
-from mayfly.project import Project
-from mayfly.schemas import schemas
-from mayfly.validate import SCHEMA_FOLDER, check_project, module_owner, validate_project, write_schemas
+from mayfly.project.checks import Finding, dask_settings, templates
+from mayfly.project.loading import Project
+from mayfly.project.validate import SCHEMA_FOLDER, check_project, module_owner, validate_project, write_schemas
+from mayfly.spec.schemas import schemas
 
 ROOT = Path(__file__).parents[2]
 
@@ -261,7 +261,7 @@ def test_misspelt_dask_settings(project: Project) -> None:
     ],
 )
 def test_dask_settings_that_are_fine(settings: dict[str, object]) -> None:
-    from mayfly.validate import _dask_defaults
+    from mayfly.project.validate import _dask_defaults
 
     assert list(dask_settings(settings, known=_dask_defaults())) == []
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mayfly.gcs import GcsStore
+from mayfly.staging.gcs import GcsStore
 from scripts.cloud import object_store
 from scripts.cloud.object_store import ObjectStore
 from tests.emulators.dataproc.client import Emulator

@@ -21,9 +21,9 @@ import psutil
 from mayfly.airflow.standalone import Stack, free_port
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import Plan
-from mayfly.rundir import RunDir
+from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore, Store
 from mayfly.states import ClusterState
-from mayfly.stores import FileStore, Store
 from tests.lifecycle.airflow_api import Api, Run
 from tests.processes import of_cluster
 from tests.verdict.cloud import Cloud
@@ -127,7 +127,7 @@ class World:
     def mayfly(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command line, as whoever is on call types it."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "mayfly.cli", *arguments],
+            [sys.executable, "-m", "mayfly", *arguments],
             env={**self.stack.env, **environment},
             cwd=self.stack.project,
             stdout=subprocess.PIPE,

@@ -14,8 +14,8 @@ import pytest
 from mayfly.contract import Environment, FailureClass, Limits, Outcome, YarnPlan
 from mayfly.driver.launchers.base import LaunchError
 from mayfly.driver.launchers.yarn_environment import bring, place_of
-from mayfly.rundir import AttemptDir
-from mayfly.stores import FileStore
+from mayfly.staging.rundir import AttemptDir
+from mayfly.staging.stores import FileStore
 from scripts.hadoop import Hadoop
 from tests.driver.driving import Drive, Driving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mayfly import credentials
+from mayfly.staging import credentials
 
 
 def _google(connection: str, chain: tuple[str, ...]) -> Any:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from mayfly.airflow.standalone import Stack
-from mayfly.project import Project
+from mayfly.project.loading import Project
 
 _OURS = "airflow.task.mayfly | "
 _FAILURES = 30

@@ -1,4 +1,4 @@
-"""Airflow's DAG objects as the plain data of `mayfly.dagfacts`."""
+"""Airflow's DAG objects as the plain data of `mayfly.daglint.facts`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mayfly.airflow.operators import (
     ReportOperator,
     RunJobOperator,
 )
-from mayfly.dagfacts import Dag, Kind, Schedule, Task
+from mayfly.daglint.facts import Dag, Kind, Schedule, Task
 
 _KINDS: dict[type, Kind] = {
     PlanOperator: "plan",

@@ -17,10 +17,10 @@ from airflow.sdk import DAG, Asset, Param, get_parsing_context
 from mayfly.airflow.notify import callback
 from mayfly.airflow.taskgroup import dask_cluster
 from mayfly.errors import InputError, SpecError
-from mayfly.project import Project
+from mayfly.project.loading import Project
 
 if TYPE_CHECKING:
-    from mayfly.spec import JobSpec
+    from mayfly.spec.job import JobSpec
 
 GROUP = "cluster"
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

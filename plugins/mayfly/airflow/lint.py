@@ -26,8 +26,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mayfly.dagfacts import DagFile
-from mayfly.dagfiles import findings
+from mayfly.daglint.facts import DagFile
+from mayfly.daglint.files import findings
 from mayfly.errors import InputError
 
 if TYPE_CHECKING:

@@ -28,11 +28,11 @@ from mayfly.airflow.compat import AirflowFailException, AirflowRescheduleExcepti
 from mayfly.errors import InputError, MayflyError
 
 if TYPE_CHECKING:
-    from mayfly.airflow.operators import ClusterOperator
-    from mayfly.lifecycle import Run
-    from mayfly.notifyspec import NotifySpec
-    from mayfly.report import Verdict
-    from mayfly.spec import JobSpec
+    from mayfly.airflow.base import ClusterOperator
+    from mayfly.report.summary import Verdict
+    from mayfly.spec.job import JobSpec
+    from mayfly.spec.notify import NotifySpec
+    from mayfly.steps.lifecycle import Run
 
 log = logging.getLogger("airflow.task.mayfly")
 
@@ -45,7 +45,7 @@ _told_here: set[tuple[str, str, str, int, str]] = set()
 
 def tell_verdict(operator: ClusterOperator, context: Mapping[str, Any], verdict: Verdict) -> None:
     """Called by report once the page is written."""
-    from mayfly.lifecycle import Run
+    from mayfly.steps.lifecycle import Run
 
     if not operator.job.notify:
         return
@@ -301,8 +301,8 @@ def _find_run(job: JobSpec, where: tuple[str, str, str, int]) -> Run | None:
     """The newest generation of this run, on whichever of the job's targets it was planned."""
     from mayfly.airflow.installation import installation_id
     from mayfly.contract import Identity
-    from mayfly.lifecycle import Run, find_handle
-    from mayfly.project import Project
+    from mayfly.project.loading import Project
+    from mayfly.steps.lifecycle import Run, find_handle
 
     dag_id, run_id, group, index = where
     identity = Identity(installation=installation_id(), dag_id=dag_id, run_id=run_id, group=group, map_index=index)

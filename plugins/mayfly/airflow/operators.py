@@ -1,4 +1,4 @@
-"""Six thin operators: each renders its fields, calls one step of `mayfly.lifecycle`, and waits.
+"""Six thin operators: each renders its fields, calls one step of `mayfly.steps.lifecycle`, and waits.
 
 Their order and wiring is the task group's; nobody should need to use them one by one. Nothing is deleted in `on_kill`:
 a killed task's cluster is the teardown's, and the driver sees closing.json or a stale lease.
@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from airflow.sdk import BaseOperator
-
-from mayfly import rendering
 from mayfly.airflow import members as names
+from mayfly.airflow.base import ClusterOperator
 from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import CloudJobLink, ConsoleLink, DashboardLink, DaskReportLink, FilesLink, ReportLink
-from mayfly.airflow.members import Members
 from mayfly.airflow.notify import tell_verdict, telling_failure
 from mayfly.airflow.waiting import fail, is_inline, shortest_pause, wait
-from mayfly.errors import InputError, JobFailed, MayflyError, Refused
+from mayfly.errors import InputError, JobFailed, MayflyError
+from mayfly.project import rendering
 
 if TYPE_CHECKING:
-    from mayfly.contract import FrozenTarget, Identity, Timing
-    from mayfly.lifecycle import Handle, Run
-    from mayfly.poke import Poll
-    from mayfly.project import Project
-    from mayfly.spec import JobSpec
+    from mayfly.steps.lifecycle import Handle, Run
+    from mayfly.steps.poke import Poll
 
 log = logging.getLogger("airflow.task.mayfly")
 
@@ -68,106 +63,6 @@ def pins(*, retries: int, delay: float = 10.0, pool: str | None, queue: str | No
     return pinned | ({"queue": queue} if queue else {})
 
 
-class ClusterOperator(BaseOperator):
-    """Common to all six: whose cluster it is, and how to find it."""
-
-    template_fields: Sequence[str] = ("target",)
-    ui_color = "#f3e7c9"
-
-    def __init__(self, *, job: JobSpec, target: str, members: Members, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.job = job
-        self.target = target
-        self.members = members
-        self.pages: dict[str, str] = {}
-        """Addresses outside Airflow, see `links`."""
-
-    def identity(self, context: Mapping[str, Any]) -> Identity:
-        from mayfly.airflow.installation import installation_id
-        from mayfly.contract import Identity
-
-        ti = context["ti"]
-        return Identity(
-            installation=installation_id(),
-            dag_id=ti.dag_id,
-            run_id=ti.run_id,
-            group=self.members.group_id,
-            map_index=self.members.map_index(context),
-        )
-
-    def frozen_target(self) -> FrozenTarget:
-        return self.project().frozen_target(self.target)
-
-    def project(self) -> Project:
-        """Where the job was read: the current folder of a task is anything."""
-        from mayfly.project import Project
-
-        return Project(self.job.folder.parent.parent)
-
-    def handle(self, context: Mapping[str, Any]) -> Handle:
-        """What plan returned. Without it (a clear removes it) the latest generation that was planned.
-
-        Refused when there is none: then nothing can be proven.
-        """
-        from mayfly.lifecycle import Handle, find_handle
-
-        ti = context["ti"]
-        index = self.members.map_index(context)
-        returned = ti.xcom_pull(task_ids=self.members.task_id(names.PLAN), map_indexes=index)
-        if returned:
-            return Handle.from_json(returned)
-        found = find_handle(job=self.job.name, target=self.frozen_target(), identity=self.identity(context))
-        if found is None:
-            raise Refused(
-                "no plan of this run is left, neither as the result of the plan task nor in the staging store of "
-                f"target {self.target!r}: cannot prove deletion. Look for its cluster with `mayfly ls`, end it with "
-                f"`mayfly reap`. {self.members.advice()}"
-            )
-        return found
-
-    def wait(
-        self,
-        context: Mapping[str, Any],
-        poke: Callable[[Run], Poll],
-        *,
-        patience: float,
-        waited: float = 0.0,
-        defer: Callable[[Run], None] = lambda run: None,
-    ) -> Any:
-        """Open the run and poke it until done. `patience` and `waited` in seconds, `defer`: see `waiting.wait`."""
-        from mayfly.lifecycle import Run
-
-        opened: list[Run] = []
-
-        def step() -> Poll:
-            if not opened:
-                opened.append(Run.open(self.handle(context)))
-            return poke(opened[0])
-
-        def timing() -> Timing | None:
-            return opened[0].plan.target.timing if opened else None
-
-        try:
-            return wait(context, step, timing=timing, patience=patience, waited=waited, defer=lambda: defer(opened[0]))
-        finally:
-            if opened:
-                self._note_pages(opened[0])
-
-    def _note_pages(self, run: Run) -> None:
-        """For the buttons that lead out of Airflow, which asks for their addresses when a poke's process has done."""
-        from mayfly.webpages import pages_of
-
-        try:
-            self.pages = pages_of(run, getattr(self, "name", None))
-        except MayflyError as error:
-            log.debug("no links: %s", error)
-
-    def by(self, context: Mapping[str, Any]) -> str:
-        """Who writes, for the files of the run directory. Without the process id: each poke is another process."""
-        ti = context["ti"]
-        return f"airflow {ti.task_id} try {ti.try_number}"
-
-
 class PlanOperator(ClusterOperator):
     """Decide everything, upload the code, write plan.json. Returns the handle, the run's only XCom."""
 
@@ -176,7 +71,7 @@ class PlanOperator(ClusterOperator):
         self.max_age = max_age
 
     def execute(self, context: Mapping[str, Any]) -> dict[str, Any]:
-        from mayfly.planning import plan_step
+        from mayfly.steps.planning import plan_step
 
         longest = max([self.job.timeout, *(job.timeout for job in self.members.jobs.values() if job.timeout)])
 
@@ -241,7 +136,7 @@ class RunJobOperator(ClusterOperator):
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
         from jinja2 import TemplateError
 
-        from mayfly.lifecycle import Run
+        from mayfly.steps.lifecycle import Run
 
         plan = cache(lambda: Run.open(self.handle(context)).plan)
         self.target = self.render_template(self.target, context, jinja_env)
@@ -274,7 +169,7 @@ class RunJobOperator(ClusterOperator):
         self._run(context, since=since, first=False)
 
     def _run(self, context: Mapping[str, Any], *, since: float, first: bool) -> None:
-        from mayfly.lifecycle import JobRequest
+        from mayfly.steps.lifecycle import JobRequest
 
         if self.members.states(context).get(names.CREATE) == "skipped":
             # After a job that may be skipped ours runs in spite of that; but perhaps the whole group was skipped.
@@ -304,7 +199,7 @@ class RunJobOperator(ClusterOperator):
     def _defer(self, run: Run, *, by: str, since: float, first: bool) -> None:
         """Wait in the triggerer, where that is safe and there is an attempt to watch."""
         from mayfly.airflow.deferring import choose_here
-        from mayfly.lifecycle import Handle
+        from mayfly.steps.lifecycle import Handle
 
         choice = choose_here(run.plan.target)
         if first:
@@ -342,10 +237,12 @@ class ReportOperator(ClusterOperator):
     operator_extra_links = (ReportLink(),)
 
     def execute(self, context: Mapping[str, Any]) -> None:
+        from mayfly.steps.reporting import report
+
         states = {name: state or "none" for name, state in self.members.states(context).items() if name != names.REPORT}
         may_skip = frozenset(name for name, job in self.members.jobs.items() if job.may_skip)
         with telling_failure(self, context, word="not proven"):
-            verdict = self.wait(context, lambda run: run.report(states, may_skip=may_skip), patience=COLLECT_PATIENCE)
+            verdict = self.wait(context, lambda run: report(run, states, may_skip=may_skip), patience=COLLECT_PATIENCE)
         tell_verdict(self, context, verdict)
         if not verdict.ok:
             raise AirflowFailException("\n".join(["This run is not proven well:", *verdict.problems]))

@@ -20,10 +20,10 @@ from fastapi import Depends, FastAPI, HTTPException, Path
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from mayfly.airflow.members import PLAN
-from mayfly.credentials import target_store
 from mayfly.errors import MayflyError
-from mayfly.lifecycle import Handle
-from mayfly.rundir import RunDir
+from mayfly.staging.credentials import target_store
+from mayfly.staging.rundir import RunDir
+from mayfly.steps.lifecycle import Handle
 
 REPORT = "report.html"
 DASK_REPORT = "dask-report.html"

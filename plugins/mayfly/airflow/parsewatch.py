@@ -14,7 +14,7 @@ from functools import cache
 from types import FrameType
 from typing import Any
 
-from mayfly.dagfacts import Deed
+from mayfly.daglint.facts import Deed
 
 HEAVY = frozenset(
     """

@@ -245,7 +245,7 @@ def _is_free(port: int) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until Ctrl-C or SIGTERM."""
-    from mayfly.project import Project
+    from mayfly.project.loading import Project
 
     parser = argparse.ArgumentParser(prog="mayfly.airflow.standalone", description="A whole Airflow on this machine.")
     parser.add_argument("--port", type=int, default=int(os.environ.get("MAYFLY_PORT", "8080")), help="of the UI")

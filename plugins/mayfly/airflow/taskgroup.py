@@ -42,8 +42,8 @@ from mayfly.airflow.operators import (
 from mayfly.errors import InputError
 
 if TYPE_CHECKING:
-    from mayfly.project import Project
-    from mayfly.spec import JobSpec
+    from mayfly.project.loading import Project
+    from mayfly.spec.job import JobSpec
 
 
 def dask_cluster(
@@ -268,7 +268,7 @@ def _group(job: JobSpec, group_id: str | None) -> TaskGroup:
 
 def _project(folder: Path) -> Project:
     """The project around the DAG file that asks, else the one that this process is in."""
-    from mayfly.project import Project
+    from mayfly.project.loading import Project
 
     try:
         return Project.find(folder)

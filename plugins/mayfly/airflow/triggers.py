@@ -19,8 +19,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from mayfly.airflow.looks import LookTooLong, looks_at
 
 if TYPE_CHECKING:
-    from mayfly.lifecycle import Handle
-    from mayfly.rundir import RunDir
+    from mayfly.staging.rundir import RunDir
+    from mayfly.steps.lifecycle import Handle
 
 LOOK_SECONDS = 30.0
 LONGEST_WATCH = 300.0
@@ -65,7 +65,7 @@ class JobTrigger(BaseTrigger):
         yield TriggerEvent({"reason": reason})
 
     async def _watch(self) -> str:
-        from mayfly.lifecycle import Handle
+        from mayfly.steps.lifecycle import Handle
 
         handle = Handle.from_json(self.handle)
         timing = handle.target.timing
@@ -101,9 +101,9 @@ class JobTrigger(BaseTrigger):
 
     def _look(self, handle: Handle) -> _Seen:
         """In a thread: read what is new, renew the lease."""
-        from mayfly.attempts import renew_lease
-        from mayfly.credentials import target_store
-        from mayfly.rundir import RunDir
+        from mayfly.staging.credentials import target_store
+        from mayfly.staging.rundir import RunDir
+        from mayfly.steps.attempts import renew_lease
 
         rundir = self._dir = self._dir or RunDir(target_store(handle.target), handle.name)
         attempt = rundir.attempt(self.job, self.attempt)

@@ -18,7 +18,7 @@ from mayfly.contract import Timing
 from mayfly.errors import BackendUnavailable, InputError, JobFailed, MayflyError, Refused, StoreUnavailable
 
 if TYPE_CHECKING:
-    from mayfly.poke import Poll
+    from mayfly.steps.poke import Poll
 
 POKE_SECONDS = 2.0
 """What one poke costs beside its interval: the task's process starts and ends (measured 1.5-3 s)."""

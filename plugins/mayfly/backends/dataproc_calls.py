@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import google_access
 from mayfly.errors import BackendBusy, BackendRefused, BackendUnavailable, CredentialsUnavailable, PlanError
 from mayfly.gcp.failures import BUSY, NOBODY, UNKNOWN, refusal
+from mayfly.staging.credentials import google_access
 
 if TYPE_CHECKING:
     from google.cloud.dataproc_v1 import (

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import target_store
 from mayfly.errors import MayflyError
 from mayfly.gcp.failures import OUTPUT_LINES, OUTPUTS, InitOutput
 from mayfly.nodes import NodeReport
-from mayfly.rundir import RunDir
+from mayfly.staging.credentials import target_store
+from mayfly.staging.rundir import RunDir
 
 _OUTPUT_BYTES = 64 << 10
 

@@ -31,8 +31,8 @@ from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
-from mayfly.credentials import target_store
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
+from mayfly.staging.credentials import target_store
 from mayfly.states import LOCAL, ClusterState, JobState
 from mayfly.yarn.tags import tag_of
 

@@ -17,7 +17,7 @@ import psutil
 from mayfly.contract import Environment
 from mayfly.environments.archive import Corrupted, unpack
 from mayfly.errors import BackendError
-from mayfly.stores import Store
+from mayfly.staging.stores import Store
 
 KEEP_DAYS: Final = 14.0
 """An unpacked environment that nobody started for so long, and no process runs from, is removed."""

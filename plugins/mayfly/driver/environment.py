@@ -12,7 +12,7 @@ from typing import Any
 
 from mayfly.contract import JobOrder, Json
 from mayfly.driver.mayfly_worker import hdfs_variables
-from mayfly.stores import Store
+from mayfly.staging.stores import Store
 
 ADOPT = Path(__file__).parent / "adopt"
 

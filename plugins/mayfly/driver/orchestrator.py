@@ -8,7 +8,7 @@ import time
 from mayfly.contract import Closing
 from mayfly.driver.watch import LeaseWatch
 from mayfly.errors import MayflyError
-from mayfly.rundir import AttemptDir
+from mayfly.staging.rundir import AttemptDir
 
 
 class Orchestrator:

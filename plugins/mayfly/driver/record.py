@@ -6,7 +6,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 
-from mayfly.classify import Facts, classify
 from mayfly.contract import (
     Failure,
     FailureClass,
@@ -18,6 +17,7 @@ from mayfly.contract import (
     from_json,
 )
 from mayfly.driver.evidence import Evidence
+from mayfly.failures.classify import Facts, classify
 
 
 def explain(facts: Facts, *, complain: Callable[[str], None]) -> Failure | None:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mayfly.classify import Facts
 from mayfly.contract import JobOrder, Phase, Started, Timestamp, encode
 from mayfly.driver import environment, node, tree
 from mayfly.driver.carrier import Carrier
@@ -36,8 +35,9 @@ from mayfly.driver.record import explain, make_record, no_start, outcome_of
 from mayfly.driver.watch import Ended, Seen, reason_to_end
 from mayfly.driver.writer import Write, Writer
 from mayfly.errors import MayflyError
-from mayfly.rundir import AttemptDir, RunDir
-from mayfly.stores import open_store
+from mayfly.failures.classify import Facts
+from mayfly.staging.rundir import AttemptDir, RunDir
+from mayfly.staging.stores import open_store
 
 COLLECT_SECONDS = 60.0
 """For Dask's report and logs."""

@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from mayfly.errors import MayflyError
-from mayfly.stores import Store
+from mayfly.staging.stores import Store
 
 MAX_WAITING = 8 << 20
 """Bytes of ordered writes that may wait."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from mayfly.cli.terminal import age, table
 from mayfly.contract import FrozenTarget
-from mayfly.credentials import target_store
 from mayfly.environments.locking import lock
 from mayfly.environments.packing import Built, archive_of, build, envs_folder, read_built
 from mayfly.environments.requirements import extras_of, needs_environment, packages_of
 from mayfly.environments.sources import Source, read_lock, source_of, sources
 from mayfly.environments.staging import in_store, keys_in, look, remove_from, upload
 from mayfly.errors import InputError, MayflyError
-from mayfly.project import Project
-from mayfly.terminal import age, table
+from mayfly.project.loading import Project
+from mayfly.staging.credentials import target_store
 
 
 def build_environments(

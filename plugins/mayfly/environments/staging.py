@@ -18,7 +18,7 @@ from mayfly.environments.packing import Built, archive_of, envs_folder, read_bui
 from mayfly.environments.requirements import extras_of, needs_environment, upload_seconds
 from mayfly.environments.sources import is_fresh, read_lock, source_of
 from mayfly.errors import InputError, PlanError
-from mayfly.stores import Store
+from mayfly.staging.stores import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mayfly.contract import Failure, FailureClass
-from mayfly.logtext import bounded
+from mayfly.failures.logtext import bounded
 from mayfly.nodes import NodeReport
 
 UNKNOWN: Final = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})

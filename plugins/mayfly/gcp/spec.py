@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
-from mayfly.fields import Duration, KeyedError, Model, Size
 from mayfly.gcp.machines import FAMILIES
 from mayfly.nodes import LONGEST_LIFE, GcpPlan, NfsShare
+from mayfly.spec.fields import Duration, KeyedError, Model, Size
 from mayfly.units import format_duration
 
 IMAGES: Final = ("2.2", "2.3", "3.0")

@@ -15,7 +15,7 @@ from mayfly.airflow.operators import (
     ReportOperator,
     RunJobOperator,
 )
-from mayfly.project import Project
+from mayfly.project.loading import Project
 
 job = Project.find(Path(__file__).parent).job("compose")
 members = Members(group_id="by_hand", mapped=False, jobs={"run_job": Job(retries=0, timeout=None, may_skip=False)})

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mayfly.contract import Environment, FailureClass
 from mayfly.driver.launchers.base import LaunchError
-from mayfly.stores import Store
+from mayfly.staging.stores import Store
 
 UPLOAD_SECONDS = 1800.0
 _BLOCK = 4 << 20

@@ -30,7 +30,7 @@ from mayfly.driver.launchers.yarn_logs import container_log, last_lines
 from mayfly.driver.launchers.yarn_watch import YarnWatch
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
-from mayfly.stores import open_store
+from mayfly.staging.stores import open_store
 from mayfly.yarn.facts import Container, Life, containers_of
 from mayfly.yarn.resource_manager import ResourceManager
 from mayfly.yarn.tags import tags

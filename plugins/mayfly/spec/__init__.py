@@ -1,0 +1,1 @@
+"""What users write: job.yaml, targets.yaml and profiles.yaml as strict, frozen models. Pure."""

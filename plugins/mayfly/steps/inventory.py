@@ -1,0 +1,170 @@
+"""What there is on a target, seen from outside Airflow: the first tools of whoever is on call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
+from mayfly.contract import FrozenTarget, Plan, Receipt, Status
+from mayfly.errors import InputError, MayflyError, NotProven
+from mayfly.generation import State
+from mayfly.names import MANAGED_BY
+from mayfly.staging.credentials import target_store
+from mayfly.staging.rundir import RunDir
+from mayfly.states import ClusterState
+from mayfly.steps.lifecycle import Handle, Run
+
+ABANDONED_SECONDS = 600.0
+"""A closing generation or an open one without any sign of life is left alone for this long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """One run and its cluster; `problem` when its run directory cannot be read, and then no `run`."""
+
+    name: str
+    run: Run | None = None
+    plan: Plan | None = None
+    state: State | None = None
+    cluster: ClusterView | None = None
+    receipt: Receipt | None = None
+    status: Status | None = None
+    problem: str = ""
+
+
+def list_runs(target: FrozenTarget) -> list[Listed]:
+    """All runs in the target's staging storage and all clusters that the backend lists, newest first."""
+    store = target_store(target)
+    backend = open_backend(target)
+    clusters = {view.name: view for view in backend.find(MANAGED_BY)}
+    names = {path.split("/")[1] for path in store.list("runs/")} | set(clusters)
+    found = [_listed(Handle(name=name, target=target), clusters.get(name)) for name in names]
+    return sorted(found, key=lambda item: -(item.plan.created_at if item.plan else time.time()))
+
+
+def _listed(handle: Handle, cluster: ClusterView | None) -> Listed:
+    try:
+        run = Run.open(handle)
+        last = None
+        for attempt in run.attempts():
+            last = attempt.status() or last
+        if cluster is not None and cluster.labels.get("owner", run.plan.owner) != run.plan.owner:
+            cluster = None  # a namesake, made through another target: it stands in that one's list
+        return Listed(
+            name=handle.name,
+            run=run,
+            plan=run.plan,
+            state=run.state(),
+            cluster=cluster,
+            receipt=run.dir.receipt(),
+            status=last,
+        )
+    except MayflyError as error:
+        return Listed(name=handle.name, cluster=cluster, problem=str(error))
+
+
+def find_run(target: FrozenTarget, given: str) -> Run:
+    """The run of a cluster's name, or of a prefix of it that only one has. InputError names what there is."""
+    store = target_store(target)
+    given = given.rstrip("/").rsplit("/", 1)[-1]
+    if RunDir(store, given).plan() is not None:
+        return Run.open(Handle(name=given, target=target))
+    names = sorted({path.split("/")[1] for path in store.list("runs/")})
+    matching = [name for name in names if name.startswith(given)]
+    if len(matching) == 1:
+        return Run.open(Handle(name=matching[0], target=target))
+    if not matching:
+        last = f"; the last ones are {', '.join(names[-5:])}" if names else "; there are none yet"
+        raise InputError(f"no run {given!r} on target {target.name!r} ({store.url}){last}. `mayfly ls` lists them")
+    raise InputError(f"{given!r} is the beginning of {len(matching)} runs: {', '.join(matching[:10])}; give more of it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """A cluster that nobody wants any more, and why that is certain."""
+
+    name: str
+    reason: str
+    run: Run | None
+    owner: str
+
+
+def leaks(target: FrozenTarget, *, now: float | None = None) -> Iterator[Leak]:
+    """Clusters and open generations of the target that should have ended. Never one that may still be wanted."""
+    now = time.time() if now is None else now
+    for item in list_runs(target):
+        if item.run is None:
+            if item.cluster is not None and float(item.cluster.labels.get("expires", "inf")) < now:
+                owner = item.cluster.labels.get("owner", "")
+                yield Leak(name=item.name, reason="expired, and its run directory is gone", run=None, owner=owner)
+            continue
+        run = item.run
+        reason = leak_reason(
+            item,
+            closing_for=_closing_for(run, now),
+            lease_age=_lease_age(run, now),
+            unasked_for=_unasked_for(run, now),
+            now=now,
+        )
+        if reason:
+            yield Leak(name=item.name, reason=reason, run=run, owner=run.plan.owner)
+
+
+def leak_reason(
+    item: Listed, *, closing_for: float | None, lease_age: float | None, unasked_for: float | None, now: float
+) -> str:
+    """Why this run leaks, empty when it does not (or may not). Pure.
+
+    `closing_for`: seconds since closing.json; `lease_age`: seconds since a driver gave up for lack of an orchestrator,
+    None when none did; `unasked_for`: seconds since plan.json, None when somebody was about to create the cluster.
+    """
+    assert item.plan is not None
+    present = item.cluster is not None and item.cluster.state is not ClusterState.ABSENT
+    if item.state is State.CLOSED:
+        return "it has a receipt, and yet its cluster is there" if present else ""
+    if now > item.plan.expires_at:
+        return f"expired {now - item.plan.expires_at:.0f} s ago"
+    if item.state is State.CLOSING and closing_for is not None and closing_for > ABANDONED_SECONDS:
+        return f"its deletion began {closing_for:.0f} s ago and never ended"
+    patience = max(item.plan.target.timing.lease_ttl * 2, ABANDONED_SECONDS)
+    if lease_age is not None and lease_age > patience:
+        return f"no orchestrator has asked for it for {lease_age:.0f} s"
+    if item.state is State.OPEN and unasked_for is not None and unasked_for > patience + item.plan.limits.start:
+        return f"it was planned {unasked_for:.0f} s ago, and nobody has made its cluster"
+    return ""
+
+
+def _closing_for(run: Run, now: float) -> float | None:
+    closing = run.dir.closing()
+    return None if closing is None else now - closing.at
+
+
+def _unasked_for(run: Run, now: float) -> float | None:
+    """A lone re-run of the plan task opens a generation that nobody goes on with."""
+    return None if run.dir.calls() else now - run.plan.created_at
+
+
+def _lease_age(run: Run, now: float) -> float | None:
+    """Seconds since the last attempt's driver said that it lives, when it has ended for lack of an orchestrator."""
+    for attempt in run.attempts():
+        record = attempt.record()
+        if record is not None and record.failure is not None and record.failure.cls == "orchestrator lost":
+            return now - record.ended_at
+    return None
+
+
+def end_leak(leak: Leak, backend: ClusterBackend, *, by: str) -> Receipt | None:
+    """One poke at ending a leak; the receipt when it is proven. A cluster without run directory leaves none."""
+    if leak.run is None:
+        view = backend.delete(leak.name, owner=leak.owner)
+        if view.state is not ClusterState.ABSENT:
+            raise NotProven(f"cluster {leak.name}: {view.state}: {view.detail}")
+        return None
+    receipt = leak.run.dir.receipt()
+    if receipt is not None:
+        backend.delete(leak.name, owner=leak.owner)
+        return receipt
+    poll = leak.run.delete(by, reason=leak.reason)
+    return poll.result if poll.done else None
