@@ -33,7 +33,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mayfly.contract import Failure
+    from mayfly.contract.failure import Failure
 
 
 class MayflyError(Exception):

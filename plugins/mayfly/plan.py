@@ -24,9 +24,9 @@ from mayfly.contract import (
     iso,
     to_json,
 )
+from mayfly.contract.nodes import LONGEST_LIFE, NodeGroup, NodesPlan
 from mayfly.errors import PlanError
 from mayfly.names import MANAGED_BY, MAX_NAME, cluster_name, label, max_job_length, run_key
-from mayfly.nodes import LONGEST_LIFE, NodeGroup, NodesPlan
 from mayfly.spec.job import JobSpec
 
 SMALLEST_WORKER = 256 * 2**20

@@ -29,6 +29,7 @@ from mayfly.contract import (
     WorkersPlan,
     YarnPlan,
 )
+from mayfly.contract.nodes import GcpPlan
 from mayfly.errors import (
     BackendBusy,
     BackendRefused,
@@ -42,7 +43,6 @@ from mayfly.errors import (
     PlanError,
 )
 from mayfly.gcp.sizing import plan_nodes
-from mayfly.nodes import GcpPlan
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.staging.rundir import RunDir
 from mayfly.staging.stores import open_store

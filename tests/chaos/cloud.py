@@ -18,9 +18,9 @@ from typing import Any
 
 from mayfly.backends.dataproc import DataprocBackend
 from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, Timing
+from mayfly.contract.nodes import GcpPlan
 from mayfly.errors import MayflyError
 from mayfly.names import run_key
-from mayfly.nodes import GcpPlan
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.staging.stores import open_store
 from mayfly.steps.lifecycle import Handle, JobRequest, Run

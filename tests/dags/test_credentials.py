@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import mayfly.airflow  # noqa: F401 - registers where connections are asked
 from mayfly.contract import FrozenTarget
+from mayfly.contract.nodes import GcpPlan
 from mayfly.errors import CredentialsUnavailable, PlanError, StoreUnavailable
-from mayfly.nodes import GcpPlan
 from mayfly.staging import credentials
 from mayfly.staging.credentials import google_access, target_store
 from mayfly.staging.gcs import GcsStore

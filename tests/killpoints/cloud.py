@@ -21,7 +21,7 @@ import google.cloud.dataproc_v1  # noqa: F401
 
 from mayfly.backends.dataproc_calls import Verb
 from mayfly.contract import FrozenTarget, Timing
-from mayfly.nodes import GcpPlan
+from mayfly.contract.nodes import GcpPlan
 from mayfly.spec.job import JobSpec
 from tests.emulators.dataproc.client import Emulator
 from tests.killpoints.actors import World

@@ -17,6 +17,7 @@ import pytest
 from packaging.specifiers import SpecifierSet
 
 from mayfly.contract import FrozenTarget
+from mayfly.contract.nodes import GcpPlan
 from mayfly.environments import archive, elf
 from mayfly.environments.requirements import (
     EXTRAS,
@@ -37,7 +38,6 @@ from mayfly.environments.requirements import (
 )
 from mayfly.environments.sources import is_fresh, read_lock, read_source, source_of
 from mayfly.errors import InputError
-from mayfly.nodes import GcpPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 BODY = "dask==2026.8.0 \\\n    --hash=sha256:aa\nzict==3.0.0 \\\n    --hash=sha256:bb\n"

@@ -13,8 +13,8 @@ from google.auth.exceptions import RefreshError, TransportError
 
 from mayfly.backends.dataproc_calls import AlreadyExists, DataprocCalls, NotFound, WrongState
 from mayfly.contract import FrozenTarget
+from mayfly.contract.nodes import GcpPlan
 from mayfly.errors import BackendBusy, BackendRefused, BackendUnavailable, CredentialsUnavailable, PlanError
-from mayfly.nodes import GcpPlan
 from mayfly.staging import credentials
 
 NO_TOKEN = "Getting metadata from plugin failed with error: ('invalid_grant: expired', {})"

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from mayfly.backends.dataproc import view
 from mayfly.contract import Environment, FrozenTarget, Identity, JobOrder, Limits, Plan, Timestamp, YarnPlan
+from mayfly.contract.nodes import NODE_PYTHON, GcpPlan, NfsShare
 from mayfly.errors import PlanError
 from mayfly.gcp.cluster import autoscaling_policy, cluster, job, job_id, policy_name
 from mayfly.gcp.states import CLUSTER, JOB, job_state
-from mayfly.nodes import NODE_PYTHON, GcpPlan, NfsShare
 from mayfly.plan import describe, make_plan
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.states import ClusterState, JobState

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mayfly.contract.nodes import GcpPlan
 from mayfly.gcp.console import cluster_page, dashboard_page, job_page
-from mayfly.nodes import GcpPlan
 
 GCP = GcpPlan(project="acme-data", region="europe-west3")
 

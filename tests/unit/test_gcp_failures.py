@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mayfly.contract import FailureClass
+from mayfly.contract.nodes import NodeReport
 from mayfly.gcp.failures import cluster_failure, init_outputs, refusal
-from mayfly.nodes import NodeReport
 
 OUTPUT = "gs://acme/google-cloud-dataproc-metainfo/uuid-1/mf-x-w-1/dataproc-initialization-script-0_output"
 FAILED = (

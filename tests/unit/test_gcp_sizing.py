@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mayfly.contract import WorkersPlan
+from mayfly.contract.nodes import GcpPlan, NodeGroup, NodesPlan
 from mayfly.errors import PlanError
 from mayfly.gcp.machines import FAMILIES, GIB, MACHINES
 from mayfly.gcp.sizing import MASTER_CORES, MASTER_MIB, MIB, STEP_MIB, Layout, container_mib, plan_nodes, yarn_mib
-from mayfly.nodes import GcpPlan, NodeGroup, NodesPlan
 from tests.emulators.dataproc import catalogue
 
 GB = 10**9

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mayfly.nodes import GcpPlan, NfsShare
+from mayfly.contract.nodes import GcpPlan, NfsShare
 from mayfly.spec.fields import FROM_FILE
 from mayfly.spec.target import TargetSpec
 

@@ -23,9 +23,9 @@ from mayfly.contract import (
     decode,
     encode,
 )
+from mayfly.contract.nodes import GcpPlan
 from mayfly.errors import PlanError
 from mayfly.names import cluster_name, fold, label, max_job_length
-from mayfly.nodes import GcpPlan
 from mayfly.plan import SMALLEST_WORKER, describe, fit, longest_life, make_plan
 from mayfly.spec.cluster import JobYarn
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange

@@ -30,7 +30,7 @@ from mayfly.contract import (
     YarnNodeAccount,
     YarnPlan,
 )
-from mayfly.nodes import NodeGroup, NodesPlan
+from mayfly.contract.nodes import NodeGroup, NodesPlan
 from mayfly.report.charts import MAX_POINTS, numbers, tick_step
 from mayfly.report.page import render_report
 from mayfly.report.summary import render_text, totals, verdict

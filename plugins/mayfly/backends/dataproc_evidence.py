@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mayfly.contract import FrozenTarget
+from mayfly.contract.nodes import NodeReport
 from mayfly.errors import MayflyError
 from mayfly.gcp.failures import OUTPUT_LINES, OUTPUTS, InitOutput
-from mayfly.nodes import NodeReport
 from mayfly.staging.credentials import target_store
 from mayfly.staging.rundir import RunDir
 

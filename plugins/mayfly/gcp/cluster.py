@@ -12,8 +12,8 @@ import re
 from typing import Any
 
 from mayfly.contract import JobOrder, Plan
+from mayfly.contract.nodes import LONGEST_LIFE, GcpPlan, NodeGroup, NodesPlan
 from mayfly.gcp.sizing import STEP_MIB
-from mayfly.nodes import LONGEST_LIFE, GcpPlan, NodeGroup, NodesPlan
 
 SHORTEST_LIFE = 600.0
 """Seconds; Dataproc takes no shorter time to live (documented)."""

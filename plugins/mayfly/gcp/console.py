@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from mayfly.nodes import GcpPlan
+from mayfly.contract.nodes import GcpPlan
 
 _CONSOLE = "https://console.cloud.google.com/dataproc"
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mayfly.contract import Failure, FailureClass
+from mayfly.contract.nodes import NodeReport
 from mayfly.failures.logtext import bounded
-from mayfly.nodes import NodeReport
 
 UNKNOWN: Final = frozenset({"UNAVAILABLE", "INTERNAL", "UNKNOWN", "DEADLINE_EXCEEDED", "ABORTED", "CANCELLED"})
 """Codes after which nobody knows whether the call took effect; it is made again."""

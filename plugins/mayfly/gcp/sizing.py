@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from mayfly.contract import WorkersPlan
+from mayfly.contract.nodes import GcpPlan, NodeGroup, NodesPlan
 from mayfly.errors import PlanError
 from mayfly.gcp.machines import GIB, Machine, of_families
-from mayfly.nodes import GcpPlan, NodeGroup, NodesPlan
 from mayfly.units import format_size
 
 MIB = 1 << 20

@@ -7,8 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
+from mayfly.contract.nodes import LONGEST_LIFE, GcpPlan, NfsShare
 from mayfly.gcp.machines import FAMILIES
-from mayfly.nodes import LONGEST_LIFE, GcpPlan, NfsShare
 from mayfly.spec.fields import Duration, KeyedError, Model, Size
 from mayfly.units import format_duration
 

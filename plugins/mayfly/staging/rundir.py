@@ -21,8 +21,8 @@ from mayfly.contract import (
     decode,
     encode,
 )
+from mayfly.contract.nodes import NodeReport
 from mayfly.errors import ContractError
-from mayfly.nodes import NodeReport
 from mayfly.staging.stores import Store
 
 T = TypeVar("T")

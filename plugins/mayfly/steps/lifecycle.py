@@ -30,6 +30,7 @@ from mayfly.contract import (
     from_json,
     to_json,
 )
+from mayfly.contract.nodes import NODE_PYTHON
 from mayfly.errors import (
     BackendBusy,
     BackendRefused,
@@ -44,7 +45,6 @@ from mayfly.errors import (
 )
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
-from mayfly.nodes import NODE_PYTHON
 from mayfly.staging.credentials import target_store
 from mayfly.staging.rundir import AttemptDir, RunDir
 from mayfly.staging.stores import Store
