@@ -531,12 +531,13 @@ def test_what_google_does_not_know_is_refused_at_create(
         ({"script_memory": 10**15}, "need one machine"),
     ],
 )
-def test_what_fits_nowhere_is_refused_by_the_plan(
-    emulator: Emulator, project: Project, changes: dict[str, Any], words: str
+def test_what_fits_nowhere_is_refused_by_the_plan_before_anything_is_uploaded(
+    emulator: Emulator, bucket: str, project: Project, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(PlanError, match=words):
         project.plan(**changes)
     assert emulator.history() == [] and emulator.count("CreateCluster") == 0
+    assert open_store(bucket).list("") == []
 
 
 def test_a_name_that_becomes_too_long_is_refused_by_the_plan(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
@@ -549,7 +550,7 @@ def test_a_name_that_becomes_too_long_is_refused_by_the_plan(emulator: Emulator,
 def test_a_bucket_that_is_not_there_is_refused_by_the_plan(emulator: Emulator, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no-such-bucket"):
         Project(tmp_path, make_target("gs://no-such-bucket-of-ours/x")).plan()
-    assert emulator.calls() == {}
+    assert emulator.history() == [] and emulator.count("CreateCluster") == 0
 
 
 def test_a_bucket_that_denies_is_refused_by_the_plan(
@@ -561,7 +562,7 @@ def test_a_bucket_that_denies_is_refused_by_the_plan(
         line.faults.append(Fault(method="POST", where="/upload/", what=403, body=denied, times=9))
         with pytest.raises(PlanError, match=r"a@b\.iam does not have storage\.objects\.create"):
             Project(tmp_path, make_target(f"{bucket}/prod")).plan()
-    assert emulator.calls() == {}
+    assert emulator.history() == [] and emulator.count("CreateCluster") == 0
 
 
 def test_a_machine_type_that_is_not_there_is_refused_at_create(

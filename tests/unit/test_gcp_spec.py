@@ -61,6 +61,8 @@ def test_everything_arrives() -> None:
         ({"image": "1.5"}, "allowed: 2.2, 2.3, 3.0"),
         ({"custom_image": "ours"}, 'write "projects/PROJECT/global/images/NAME"'),
         ({"custom_image": "projects/p/global/images/ours", "image": "2.2"}, "keep one of the two keys"),
+        ({"disk_type": "hyperdisk-balanced"}, "family 'n2' have no boot disks of type 'hyperdisk-balanced'"),
+        ({"families": ["n2", "c3"], "disk_type": "pd-standard"}, "but pd-balanced, pd-ssd, hyperdisk-balanced"),
         ({"families": ["n9"]}, "known: n2, n2d, n1, e2, c2, c2d, c3"),
         ({"families": []}, "at least 1"),
         ({"families": ["n2", "n2"]}, "n2 stands there twice"),

@@ -38,10 +38,6 @@ class LeaseWatch:
         self._read_at = None
 
     @property
-    def stale_for(self) -> float:
-        return self._stale
-
-    @property
     def stale(self) -> bool:
         return self._stale > self.ttl
 

@@ -87,6 +87,13 @@ MACHINES: Final[tuple[Machine, ...]] = tuple(
     for cores in sizes
 )
 FAMILIES: Final[tuple[str, ...]] = tuple(_SSDS)
+_DISKS: Final = ("pd-standard", "pd-balanced", "pd-ssd")
+
+
+def boot_disks(family: str) -> tuple[str, ...]:
+    """The types of boot disk that machines of a family take (disks/persistent-disks and disks/hyperdisks of the same
+    documentation; only types that Dataproc takes, too)."""
+    return (*_DISKS[1:], "hyperdisk-balanced") if family == "c3" else _DISKS
 
 
 def of_families(families: tuple[str, ...]) -> tuple[tuple[Machine, ...], ...]:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, Strict, ValidationInfo, field_validator, model_validator
 
 from mayfly.contract.nodes import LONGEST_LIFE, GcpPlan, NfsShare
-from mayfly.gcp.machines import FAMILIES
+from mayfly.gcp.machines import FAMILIES, boot_disks
 from mayfly.spec.fields import Duration, KeyedError, Model, Size
 from mayfly.units import format_duration
 
@@ -179,6 +179,17 @@ class TargetGcp(Model):
     def _one_image(self) -> TargetGcp:
         if self.custom_image is not None and "image" in self.model_fields_set:
             raise KeyedError("gcp.image", "an image of your own brings its version with it; keep one of the two keys")
+        return self
+
+    @model_validator(mode="after")
+    def _disk_for_each_family(self) -> TargetGcp:
+        for family in self.families:
+            if self.disk_type not in boot_disks(family):
+                raise KeyedError(
+                    "gcp.disk_type",
+                    f"machines of family {family!r} have no boot disks of type {self.disk_type!r}, but "
+                    f"{', '.join(boot_disks(family))}; choose one of these, or other gcp.families",
+                )
         return self
 
     @model_validator(mode="after")

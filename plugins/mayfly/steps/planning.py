@@ -7,6 +7,7 @@ import secrets
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from mayfly.backends.base import ClusterBackend, open_backend
 from mayfly.contract import FrozenTarget, Identity, Plan
@@ -43,21 +44,9 @@ def plan_step(
     InputError when the job cannot run on the target; nothing is created then.
     """
     _require_hadoop_client(target)
-    try:
-        store = target_store(target)
-        if isinstance(store, FsspecStore):
-            require_create_if_absent(store)
-        code = upload_bundle(store, job.folder)
-        staged = look(job=job.name, target=target, home=home, store=store)
-        environment, packages = upload(staged, store=store) if staged else (None, "")
-    except StoreRefused as error:  # nothing has been made yet, so nobody needs to wait for a permission
-        raise PlanError(f"target {target.name!r}: {error}") from error
     backend = open_backend(target)
-    if target.gcp is not None:
-        _require_listing(backend, identity)
-    setup, carrier = upload_node_files(store, home) if target.gcp is not None else ("", "")
 
-    def draft(generation: int) -> Plan:
+    def draft(generation: int, **uploaded: Any) -> Plan:
         return make_plan(
             job=job,
             target=target,
@@ -65,19 +54,33 @@ def plan_step(
             generation=generation,
             capacity=backend.capacity(),
             home=home,
-            code=code,
             now=time.time(),
             owner=secrets.token_hex(8),
             jobs=jobs,
             attempts=attempts,
             max_age=max_age,
-            environment=environment,
-            setup=setup,
-            carrier=carrier,
+            **uploaded,
         )
 
+    draft(1, code="")  # a job that fits nowhere is refused before anything is uploaded for it
+    try:
+        store = target_store(target)
+        if isinstance(store, FsspecStore):
+            require_create_if_absent(store)
+        staged = look(job=job.name, target=target, home=home, store=store)
+        if target.gcp is not None:
+            _require_listing(backend, identity)
+        uploaded: dict[str, Any] = {"code": upload_bundle(store, job.folder)}
+        packages = ""
+        if staged is not None:
+            uploaded["environment"], packages = upload(staged, store=store)
+        if target.gcp is not None:
+            uploaded["setup"], uploaded["carrier"] = upload_node_files(store, home)
+    except StoreRefused as error:  # nothing has been made yet, so nobody needs to wait for a permission
+        raise PlanError(f"target {target.name!r}: {error}") from error
+
     for generation in count(1):
-        new = draft(generation)
+        new = draft(generation, **uploaded)
         rundir = RunDir(store, new.name)
         rundir.create("plan.json", new)
         plan = rundir.plan()
