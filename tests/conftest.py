@@ -76,12 +76,14 @@ def left_processes() -> list[psutil.Process]:
 
 
 def files_outside() -> set[str]:
-    """What tests must not make: files of the clone that git does not know, and folders in the user's home."""
+    """What tests must not make: files of the clone that git does not know, folders in the user's home, and what killed
+    jobs would leave among the machine's temporary files."""
     listed = subprocess.run(
         ["git", "status", "--porcelain", "--untracked-files=all"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.splitlines()
     places = [ROOT / ".mayfly", ROOT / ".airflow", Path.home() / "airflow", Path.home() / ".local/state/mayfly"]
-    return set(listed) | {str(place) for place in places if place.exists()}
+    jobs = map(str, Path(tempfile.gettempdir()).glob("mayfly-driver-*"))
+    return {*listed, *jobs} | {str(place) for place in places if place.exists()}
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

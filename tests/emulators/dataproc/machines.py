@@ -154,6 +154,7 @@ class NoMachines:
 
     def start(self, cluster: MachineCluster, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:
         self._scratch(cluster).mkdir(parents=True, exist_ok=True)
+        self._temporary(cluster).mkdir(parents=True, exist_ok=True)
         with self._lock:
             self._nodes[cluster.uuid] = {node.name: node for node in nodes}
             self._wardens.setdefault(cluster.uuid, [])
@@ -184,7 +185,7 @@ class NoMachines:
                     stdout=subprocess.PIPE,
                     stderr=sink,
                     cwd=folder,
-                    env=os.environ | dict(job.env),
+                    env=os.environ | {"TMPDIR": str(self._temporary(cluster))} | dict(job.env),
                     start_new_session=True,
                     text=True,
                 )
@@ -206,7 +207,8 @@ class NoMachines:
             wardens = self._wardens.pop(cluster.uuid, [])
             self._nodes.pop(cluster.uuid, None)
         self._end(wardens)
-        shutil.rmtree(self._scratch(cluster), ignore_errors=True)
+        for folder in (self._scratch(cluster), self._temporary(cluster)):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def fault(self, cluster: MachineCluster, node: str, kind: FaultKind) -> None:
         with self._lock:
@@ -230,6 +232,10 @@ class NoMachines:
 
     def _scratch(self, cluster: MachineCluster) -> Path:
         return self._folder / "clusters" / cluster.uuid
+
+    def _temporary(self, cluster: MachineCluster) -> Path:
+        """A machine's /tmp, which goes with it. A short path: sockets are made there, too."""
+        return self._folder / "tmp" / cluster.uuid[:8]
 
     @staticmethod
     def _pass_on(warden: subprocess.Popen[str], cancelled: threading.Event, ended: threading.Event) -> None:
