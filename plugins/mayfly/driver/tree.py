@@ -59,12 +59,14 @@ def descendants(pid: int | None = None) -> list[psutil.Process]:
 
 
 def below(pid: int, processes: Iterable[psutil.Process]) -> set[int]:
-    """The pids of those that descend from `pid`. A second look for descendants would read all of the machine's."""
-    parents = {}
+    """The pids of those that descend from `pid`, which leads a session, or are of its session: when `pid` has ended,
+    what it had started is ours by descent. A second look for descendants would read all of the machine's."""
+    parents, found = {}, {pid}
     for process in processes:
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             parents[process.pid] = process.ppid()
-    found = {pid}
+            if pid and os.getsid(process.pid) == pid:
+                found.add(process.pid)
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found - {pid}
