@@ -30,6 +30,7 @@ def main():
         "env": {key: os.environ[key] for key in ("GREETING", "EMPTY")}, "sum": sum(client.gather(futures)),
         "key_mode": os.stat(tls).st_mode, "address": os.environ["DASK_SCHEDULER_ADDRESS"],
         "stdin": sys.stdin.read(), "setting": dask.config.get("distributed.worker.memory.spill"),
+        "scheduler": client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory),
         "foreign": os.environ.get("DASK_FOREIGN"), "data": Path(__file__).with_name("data.txt").read_text(),
     }))
     print("to stderr", file=sys.stderr)
@@ -91,6 +92,10 @@ def test_the_script_sees_an_ordinary_world(good: Drive) -> None:
     assert seen["stdin"] == ""
     assert seen["data"] == "lookup"
     assert seen["sum"] == sum(range(1, 31))
+
+
+def test_dask_keeps_its_files_below_the_drivers(good: Drive) -> None:
+    assert str(said(good)["scheduler"]).startswith(f"{good.folder}/")
 
 
 def test_dask_speaks_tls_with_private_keys(good: Drive) -> None:

@@ -20,6 +20,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import dask
+
 from mayfly.contract import JobOrder, from_json
 from mayfly.driver import preflight
 from mayfly.driver.mayfly_preload import quiet_dask
@@ -62,6 +64,8 @@ class Host:
             drain=self._writer.drain,
         )
         quiet_dask()
+        # The scheduler makes a folder of its own: in ours it goes with us, also when we are killed.
+        dask.config.set({"temporary-directory": dask.config.get("temporary-directory", None) or str(self.folder)})
         _watch_nannies(self.tell)
         self.settings["asked_workers"] = max(1, launch.workers.minimum)
         async with open_launcher(launch.order.launcher)(launch) as cluster:
