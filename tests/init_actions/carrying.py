@@ -120,10 +120,11 @@ class Carrying:
         mark = f"{os.getpid()}-{time.monotonic_ns()}"
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "DASK_", "COV_"))}
         (folder / "tmp").mkdir()
+        temporary = {"TMPDIR": str(folder / "tmp"), "JAVA_TOOL_OPTIONS": f"-Djava.io.tmpdir={folder / 'tmp'}"}
         with (folder / "stderr").open("w") as errors:
             process = subprocess.Popen(
                 [*through, str(CARRIER), "--python", python, attempt.rundir.url, made.job, "1", made.code],
-                env=kept | {MARK: mark, "TMPDIR": str(folder / "tmp"), "PYTHONPATH": "/nowhere"} | dict(env or {}),
+                env=kept | temporary | {MARK: mark, "PYTHONPATH": "/nowhere"} | dict(env or {}),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
