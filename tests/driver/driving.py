@@ -28,6 +28,19 @@ FAST = Timing(status=0.3, segment=0.3, stop_grace=2.0, last_write=10.0)
 
 CLUSTER = "test-job-0123456789"
 
+UNTIL = """
+import time
+from pathlib import Path
+while not Path({go!r}).exists():
+    time.sleep(0.05)
+"""
+"""A piece of a script that waits for the file `go`, so that a test and not a clock decides when it goes on."""
+
+
+def held_start(go: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """A file of the job's folder and settings of Dask with which no worker comes up before the file `go` is there."""
+    return {"held.py": UNTIL.format(go=str(go))}, {"distributed.nanny.preload": ["held"]}
+
 
 def make_order(**given: Any) -> JobOrder:
     """An order with defaults for what is not given."""
@@ -82,9 +95,10 @@ class Drive:
         """The first true value of `done`; fails when the driver ends before, or after `timeout` seconds."""
         until = time.monotonic() + timeout
         while time.monotonic() < until:
+            ended = self.process.poll() is not None  # looked at first: what it did last counts
             if value := done():
                 return value
-            assert self.process.poll() is None, f"the driver ended: {self.log()}\n{self.output()}"
+            assert not ended, f"the driver ended: {self.log()}\n{self.output()}"
             time.sleep(0.1)
         raise AssertionError(f"waited {timeout} s in vain\n{self.log()}\n{self.output()}")
 
@@ -101,9 +115,11 @@ class Drive:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, word: str) -> psutil.Process:
-        """The direct child whose command line contains `word`."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if any(word in part for part in child.cmdline()))
+        """The direct child whose command line contains `word`; AssertionError when there is none."""
+        for child in psutil.Process(self.process.pid).children():
+            if any(word in part for part in command_line(child)):
+                return child
+        raise AssertionError(f"no child {word!r}\n{self.log()}\n{self.output()}")
 
     def end(self) -> None:
         """End what is left, by pid."""
@@ -115,6 +131,14 @@ class Drive:
                 except psutil.Error:
                     pass
         self.process.wait(PATIENCE)
+
+
+def command_line(process: psutil.Process) -> list[str]:
+    """Its arguments; none when it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 @dataclass

@@ -14,7 +14,7 @@ import pytest
 
 from mayfly.contract import Outcome
 from mayfly.driver import environment
-from tests.driver.driving import LIB, PATIENCE, Driving, make_order
+from tests.driver.driving import LIB, PATIENCE, Driving, command_line, held_start, make_order
 
 ADDRESS = "tls://127.0.0.1:9"
 
@@ -232,8 +232,11 @@ def test_a_script_that_was_started_early_counts_from_its_go(driving: Driving, tm
 
 
 def test_a_waiting_process_that_dies_is_replaced(driving: Driving) -> None:
-    drive = driving.start({"job.py": "import dask; print('it ran')"})
-    drive.wait(lambda: any("job.py" in part for child in drive.descendants() for part in child.cmdline()))
+    go = driving.folder / "go"
+    files, settings = held_start(go)
+    drive = driving.start({"job.py": "import dask; print('it ran')", **files}, dask=settings)
+    drive.wait(lambda: any("job.py" in part for child in drive.descendants() for part in command_line(child)))
     drive.child("job.py").kill()
+    go.touch()
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
     assert drive.log().count("it ran") == 1

@@ -9,7 +9,7 @@ import stat
 import pytest
 
 from mayfly.contract import Outcome, Phase
-from tests.driver.driving import Drive, Driving
+from tests.driver.driving import PATIENCE, Drive, Driving
 
 ODD_ARGUMENTS = ("it's", '"quoted"', "$(touch pwned)", "`id`", "two\nlines", "größe ✓", "", "--flag=$HOME", "a b")
 ODD_ENVIRONMENT = {"GREETING": 'it\'s "$(id)" `x`\n$HOME ✓', "EMPTY": ""}
@@ -156,7 +156,7 @@ def test_a_second_driver_of_an_ended_attempt_does_nothing(good: Drive, driving: 
     second = driving.start(
         {"job.py": "print('again')"}, before=lambda attempt: attempt.create("record.json", good.record())
     )
-    assert second.process.wait(60) == 2
+    assert second.process.wait(PATIENCE) == 2
     assert "has ended before" in second.output()
     assert good.attempt.store.list("") == before
 

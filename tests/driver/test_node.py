@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from mayfly.driver.mayfly_worker import goes_away
 from mayfly.driver.node import gateway_port, ready
 from tests.driver.driving import Driving
+from tests.processes import free_port
 
 WAITS = """
 import time
@@ -24,9 +24,7 @@ while not Path({go!r}).exists():
 
 
 def test_the_first_driver_gets_the_port_that_the_gateway_shows(driving: Driving, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     file, go = tmp_path / "ready.json", tmp_path / "go"
     file.write_text(json.dumps({"dashboard": port}))
     script = {"job.py": WAITS.format(go=str(go))}
@@ -35,9 +33,9 @@ def test_the_first_driver_gets_the_port_that_the_gateway_shows(driving: Driving,
     second = driving.start(script, environment={"MAYFLY_READY_FILE": str(file)})
     second.wait_for_line("here we are")
     go.touch()
+    assert (first.record().failure, second.record().failure) == (None, None)
     assert f"dashboard http://127.0.0.1:{port}/status" in first.log()
     assert "dashboard http://127.0.0.1:" in second.log() and f":{port}/" not in second.log()
-    assert (first.record().failure, second.record().failure) == (None, None)
 
 
 @pytest.mark.parametrize("content", ["", "[]", "null", '{"dashboard": "8787"}', '{"dashboard": 99999}', "{}"])

@@ -10,7 +10,7 @@ import pytest
 
 from mayfly.contract import FailureClass, Outcome
 from mayfly.driver.preflight import compare_versions, local_path, make_output, report, unreadable, unwritable
-from tests.driver.driving import LIB, Driving
+from tests.driver.driving import LIB, PATIENCE, Driving
 
 
 def test_inputs_that_can_be_read(tmp_path: Path) -> None:
@@ -138,7 +138,8 @@ print(unreadable({"i": sys.argv[1] + "/secret/x"})["i"])
         (folder / "secret").mkdir(mode=0o700)
         command = [sys.executable, "-c", code, str(folder)]
         environment = {**os.environ, "PYTHONPATH": str(LIB)}
-        said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=PATIENCE)
+    said = done.stdout
     whose = "belongs to uid 0, gid 0, mode"
     assert f"({folder} {whose} 755; who asks has the groups 8000, 65534)" in said
     assert f"({folder}/secret {whose} 700; who asks has the groups 8000, 65534)" in said
