@@ -19,8 +19,8 @@ from scripts.hadoop.daemon import Daemon
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / ".cloud"
 BUCKET = "mayfly-demo"
-_READY_SECONDS = 60.0
-_STOP_SECONDS = 60.0
+_READY_SECONDS = 240.0
+_STOP_SECONDS = 240.0
 """Nodes, their daemons and mounts end with the emulator."""
 
 

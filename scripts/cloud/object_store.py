@@ -24,7 +24,9 @@ from scripts.hadoop.daemon import Daemon
 
 VERSION = "1.56.1"
 _MODULE = f"github.com/fsouza/fake-gcs-server@v{VERSION}"
-_READY_SECONDS = 30.0
+_READY_SECONDS = 240.0
+_LISTEN = "0A"
+"""A state in proc(5)'s net/tcp."""
 _TRIES = 5
 """A free port may be taken by somebody else before the server has it."""
 # A loopback address is never behind a proxy.
@@ -119,7 +121,7 @@ class ObjectStore:
         """One call of the JSON API, with bytes or what becomes JSON; urllib's HTTPError when it is refused."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         asked = urllib.request.Request(self.url + path, data, {"Content-Type": "application/json"}, method=method)
-        with _OPENER.open(asked, timeout=30) as answer:
+        with _OPENER.open(asked, timeout=60) as answer:
             return bytes(answer.read())
 
     def stop(self) -> None:
@@ -167,11 +169,32 @@ def _answers(store: ObjectStore) -> bool:
     while time.monotonic() < deadline and store.daemon.pid is not None:
         try:
             store.request("GET", "/storage/v1/b?project=mayfly")
-            # Somebody else's server may have answered on a port that ours did not get; ours then ends within moments.
-            return not store.daemon.wait(0.1)
+            # Somebody else's server may have answered on a port that ours did not get; ours then ends, if not at once.
+            if _listens(store):
+                return True
         except OSError:
-            time.sleep(0.02)
+            pass
+        time.sleep(0.02)
     return False
+
+
+def _listens(store: ObjectStore) -> bool:
+    """Whether it is this server's own process that has the port."""
+    here = f"0100007F:{store.port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    sockets = {f"socket:[{line[9]}]" for line in lines if line[1] == here and line[3] == _LISTEN}
+    try:
+        files = list(Path(f"/proc/{store.daemon.pid}/fd").iterdir())
+    except OSError:  # it has ended
+        return False
+    return any(_leads_to(file) in sockets for file in files)
+
+
+def _leads_to(file: Path) -> str:
+    try:
+        return os.readlink(file)
+    except OSError:
+        return ""
 
 
 def _free_port() -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ from scripts.cloud import left, local, object_store
 from scripts.cloud.object_store import CloudError
 from scripts.hadoop.daemon import started
 
+HAS_A_CHILD = """
+import subprocess, sys
+sys.stdin.readline()
+child = subprocess.Popen(["sleep", "600"])
+print(child.pid, flush=True)
+sys.stdin.readline()
+child.kill()
+child.wait()
+print("ended", flush=True)
+sys.stdin.read()
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -28,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
 def cloud(command: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "scripts.cloud", command, "--folder", str(folder), "--machines", "none"],
-        cwd=local.ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=120, check=False,
+        cwd=local.ROOT, env=os.environ | environment, capture_output=True, text=True, timeout=280, check=False,
     )  # fmt: skip
 
 
@@ -77,15 +90,19 @@ def test_a_start_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None
 
 
 def test_a_process_in_namespaces_of_its_own_is_seen() -> None:
-    before = left.look(os.getpid())
-    code = "import sys; sys.stdin.read()"
-    command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
-        after = left.look(os.getpid())
-        assert f"process {child.pid}" in after.beyond(before)
-        assert child.stdin is not None
-        child.stdin.close()
-    assert left.look(os.getpid()).beyond(before) == []
+    with subprocess.Popen(
+        [sys.executable, "-c", HAS_A_CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as parent:
+        assert parent.stdin is not None and parent.stdout is not None
+        before = left.look(parent.pid)
+        parent.stdin.write("start\n")
+        child = int(parent.stdout.readline())
+        assert f"process {child}" in left.look(parent.pid).beyond(before)
+        parent.stdin.write("end\n")
+        assert parent.stdout.readline() == "ended\n"
+        # Mounts and links are the machine's, and others are at work on it.
+        after = replace(left.look(parent.pid), mounts=before.mounts, links=before.links)
+        assert after.beyond(before) == []
 
 
 def test_a_free_port_is_not_somebody_elses(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from google.api_core import exceptions
 from tests.emulators.dataproc.client import Emulator
 from tests.emulators.dataproc.machines import YarnLoad
 from tests.emulators.dataproc.scaler import target
-from tests.emulators.dataproc.sdk import PARENT, PROJECT, REGION, WHERE, Google
+from tests.emulators.dataproc.sdk import PARENT, PROJECT, REGION, SECONDS, WHERE, Google
 from tests.emulators.dataproc.world import ClusterPb, PolicyPb
 
 N2 = {"machine_type_uri": "n2-standard-4"}
@@ -20,7 +20,7 @@ WORKERS = {"master_config": N2, "worker_config": {"num_instances": 2, **N2}}
 ZERO = {"software_config": {"properties": {"dataproc:dataproc.allow.zero.workers": "true"}}}
 
 
-def until(holds: Callable[[], Any], seconds: float = 20.0) -> Any:
+def until(holds: Callable[[], Any], seconds: float = 120.0) -> Any:
     deadline = time.monotonic() + seconds
     while not (value := holds()):
         assert time.monotonic() < deadline, "it did not come to that"
@@ -45,10 +45,11 @@ def either(request: pytest.FixtureRequest, emulator: Emulator) -> Iterator[Googl
 
 def test_a_cluster_lives_and_is_gone(either: Google, emulator: Emulator) -> None:
     """The same handlers over gRPC and over REST, through Google's long-running operations."""
-    emulator.settings(create=0.3)
+    making = emulator.rule(on="boot", do="stuck")
     operation = either.create(wait=False, labels={"run": "r1"}, config=WORKERS)
     assert either.state() == "CREATING"
-    cluster = operation.result(timeout=30)
+    emulator.remove_rule(making)
+    cluster = operation.result(timeout=SECONDS)
     assert cluster.status.state.name == "RUNNING"
     assert [status.state.name for status in cluster.status_history] == ["CREATING"]
     assert cluster.labels["run"] == "r1" and cluster.labels["goog-dataproc-cluster-name"] == "c"
@@ -80,7 +81,7 @@ def test_one_request_id_is_one_operation(google: Google, emulator: Emulator) -> 
 
 
 def test_deletion_names_the_uuid(google: Google, emulator: Emulator) -> None:
-    emulator.settings(delete=0.5)
+    going = emulator.rule(on="shutdown", do="stuck")
     google.create()
     with pytest.raises(exceptions.NotFound):
         google.delete(uuid="00000000-0000-0000-0000-000000000000")
@@ -88,17 +89,18 @@ def test_deletion_names_the_uuid(google: Google, emulator: Emulator) -> None:
     assert google.state() == "DELETING" and emulator.clusters()[0]["machines"] == ["c-m"]
     with pytest.raises(exceptions.FailedPrecondition, match="pending delete"):
         google.delete()
-    operation.result(timeout=30)
+    emulator.remove_rule(going)
+    operation.result(timeout=SECONDS)
     with pytest.raises(exceptions.NotFound):
         google.delete()
 
 
 def test_deleted_while_it_is_made(google: Google, emulator: Emulator) -> None:
-    emulator.settings(create=60)
+    emulator.rule(on="boot", do="stuck")
     making = google.create(wait=False)
     google.delete()
     with pytest.raises(exceptions.Aborted):
-        making.result(timeout=30)
+        making.result(timeout=SECONDS)
     assert gone(google)
 
 
@@ -159,9 +161,10 @@ def test_lists(google: Google) -> None:
 
 
 def test_lists_may_lag(google: Google, emulator: Emulator) -> None:
-    emulator.settings(list_lag=0.5)
+    emulator.settings(list_lag=3600)
     google.create()
     assert google.list() == [] and google.state() == "RUNNING"
+    emulator.settings(list_lag=0.2)
     assert until(google.list) == ["c"]
 
 
@@ -189,11 +192,11 @@ def test_update(google: Google, emulator: Emulator) -> None:
 def test_stop_start_and_diagnose(google: Google, emulator: Emulator) -> None:
     google.create()
     request = {**WHERE, "cluster_name": "c"}
-    google.clusters.stop_cluster(request=request).result(timeout=30)
+    google.clusters.stop_cluster(request=request).result(timeout=SECONDS)
     assert google.state() == "STOPPED"
-    google.clusters.start_cluster(request=request).result(timeout=30)
+    google.clusters.start_cluster(request=request).result(timeout=SECONDS)
     assert google.state() == "RUNNING"
-    found = google.clusters.diagnose_cluster(request=request).result(timeout=30)
+    found = google.clusters.diagnose_cluster(request=request).result(timeout=SECONDS)
     bucket, _, path = found.output_uri.removeprefix("gs://").partition("/")
     assert (emulator.folder / "buckets" / bucket / path).stat().st_size > 0
 
@@ -211,13 +214,13 @@ def test_every_state_can_be_shown(google: Google, emulator: Emulator) -> None:
 
 def test_the_oldest_age_counts_from_the_request(google: Google, emulator: Emulator) -> None:
     """Also where a cluster never comes to be."""
-    emulator.settings(speed=1000)
     emulator.rule(on="boot", do="stuck", cluster="stuck")
     lifecycle = {"config": {"lifecycle_config": {"auto_delete_ttl": {"seconds": 600}}}}
     google.create("stuck", wait=False, **lifecycle)
     google.create("fine", **lifecycle)
     left = google.get("fine").config.lifecycle_config.auto_delete_time.timestamp() - time.time()
-    assert 500 < left <= 600
+    assert 400 < left <= 600
+    emulator.settings(speed=1_000_000)
     until(lambda: emulator.clusters() == [])
     assert {each["name"]: each["how_gone"] for each in emulator.history()} == {
         "stuck": "auto_delete_ttl",
@@ -226,14 +229,16 @@ def test_the_oldest_age_counts_from_the_request(google: Google, emulator: Emulat
 
 
 def test_idle_clusters_go_and_busy_ones_stay(google: Google, emulator: Emulator) -> None:
-    emulator.settings(speed=600)
-    emulator.rule(on="job", do="body", seconds=1.5)
+    working = emulator.rule(on="job", do="body", seconds=3600)
     lifecycle = {"config": {"lifecycle_config": {"idle_delete_ttl": {"seconds": 300}}}}
     google.create("idle", **lifecycle)
     google.create("busy", **lifecycle)
     google.submit("gs://b/main.py", cluster="busy")
+    until(lambda: google.job().status.state.name == "RUNNING")
+    emulator.settings(speed=1_000_000)
     until(lambda: [each["name"] for each in emulator.clusters()] == ["busy"])
     assert google.job().status.state.name == "RUNNING"
+    emulator.remove_rule(working)
     until(lambda: emulator.clusters() == [])
     assert google.job().status.state.name == "DONE"
     assert {each["how_gone"] for each in emulator.history()} == {"idle_delete_ttl"}

@@ -12,7 +12,7 @@ import pytest
 from google.api_core import exceptions
 
 from tests.emulators.dataproc.client import Emulator
-from tests.emulators.dataproc.sdk import Google
+from tests.emulators.dataproc.sdk import SECONDS, Google
 from tests.emulators.test_dataproc_clusters import WORKERS, gone, until
 
 ANSWERS = {
@@ -81,16 +81,17 @@ def test_a_cut_breaks_the_connection_for_all_who_share_it(google: Google, emulat
         with pytest.raises(exceptions.ServiceUnavailable):
             google.list()
         with pytest.raises(exceptions.ServiceUnavailable):
-            waiting.result(timeout=15)
+            waiting.result(timeout=SECONDS)
     assert answered(google.list) == []
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_no_answer(when: str, google: Google, emulator: Emulator) -> None:
+    assert google.list() == []  # the connection is there: what follows is on its way at once
     emulator.rule(on="CreateCluster", do="hang", when=when)
     with pytest.raises(exceptions.DeadlineExceeded):
-        google.create(timeout=0.5)
-    assert google.list() == (["c"] if when == "after" else [])
+        google.create(timeout=2.0)
+    until(lambda: google.list() == (["c"] if when == "after" else []))
 
 
 def test_a_late_answer_and_any_verb(google: Google, emulator: Emulator) -> None:
@@ -171,11 +172,12 @@ def test_init_actions(how: str, google: Google, emulator: Emulator) -> None:
 
 
 def test_delete_stuck(google: Google, emulator: Emulator) -> None:
-    emulator.rule(on="shutdown", do="stuck", seconds=0.7)
+    rule = emulator.rule(on="shutdown", do="stuck")
     google.create()
     google.delete(wait=False)
     time.sleep(0.3)
     assert google.state() == "DELETING" and emulator.clusters()[0]["machines"]
+    emulator.remove_rule(rule)
     until(lambda: gone(google))
 
 
@@ -253,8 +255,8 @@ def test_a_master_that_is_lost(google: Google, emulator: Emulator, tmp_path: Pat
     google.submit(f"file://{tmp_path}/main.py")
     until(lambda: google.job().status.state.name == "RUNNING")
     emulator.node("c", "m", "lose")
-    until(lambda: google.get().status.substate.name == "STALE_STATUS")
     until(lambda: google.state() == "ERROR")
+    assert google.get().status_history[-1].substate.name == "STALE_STATUS"
     assert until(lambda: (job := google.job()).done and job).status.state.name == "ERROR"
 
 
@@ -292,6 +294,7 @@ def test_many_at_once(emulator: Emulator) -> None:
 
     with ThreadPoolExecutor(50) as pool:
         made = list(pool.map(create, range(200)))
-    assert sum(made) == 100 == len(emulator.history())
-    assert len(client.list(page_size=30)) == 100
+    # A machine that needs more than a minute for all of them comes to the next minute's, too.
+    assert 100 <= sum(made) < 200
+    assert len(client.list(page_size=30)) == sum(made) == len(emulator.history())
     client.close()

@@ -90,7 +90,7 @@ def test_one_id_is_one_job(google: Google, main: str) -> None:
 
 
 def test_jobs_need_a_running_cluster(google: Google, emulator: Emulator, main: str) -> None:
-    emulator.settings(create=60)
+    emulator.rule(on="boot", do="stuck")
     google.create(wait=False)
     with pytest.raises(exceptions.FailedPrecondition, match="state CREATING and cannot accept jobs"):
         google.submit(main, "0")
@@ -111,11 +111,11 @@ def test_cancel(google: Google, emulator: Emulator, main: str) -> None:
 
 
 def test_lists_of_jobs(google: Google, emulator: Emulator, main: str) -> None:
-    emulator.rule(on="job", do="body", seconds=60, nth=2)
+    emulator.rule(on="job", do="body", seconds=3600, nth=2)
     google.create()
     google.submit(main, "0", job_id="a")
-    google.submit(main, "0", job_id="b")
     until(lambda: google.job("a").done)
+    google.submit(main, "0", job_id="b")
 
     def ids(**request: object) -> list[str]:
         return [job.reference.job_id for job in google.jobs.list_jobs(request={**WHERE, **request}, retry=None)]

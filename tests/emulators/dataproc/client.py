@@ -71,7 +71,7 @@ class Emulator:
         if self._process.poll() is None:
             self._process.terminate()
             try:
-                self._process.wait(60)
+                self._process.wait(240)
             except subprocess.TimeoutExpired:
                 self._process.kill()
         self._process.wait()
@@ -146,7 +146,7 @@ class Emulator:
             method=method,
         )
         try:
-            with self._opener.open(request, timeout=60) as answer:
+            with self._opener.open(request, timeout=240) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             with error:

@@ -134,7 +134,7 @@ class Control:
                 entry.cancelled.set()
                 world.clusters.pop(entry.key, None)
             lives.end_jobs(world, entry, "Cleared.")
-            entry.started.wait(60)
+            entry.started.wait(240)
             world.machines.stop(entry.spec)
         with world.lock:
             for several in (world.history, world.jobs, world.policies, world.requests, world.operations, world.recent):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fnmatch
 import threading
+import time
 import uuid
 from typing import Any
 
@@ -51,6 +52,7 @@ class Faults:
         self._rules: list[Rule] = []
         self._seen: dict[str, int] = {}
         self._fired: dict[str, int] = {}
+        self._removed: set[str] = set()
 
     def add(self, rule: Rule, verbs: set[str]) -> str:
         """Returns the rule's id. ValueError for what is not understood."""
@@ -75,10 +77,22 @@ class Faults:
             for found in self._rules:
                 if found["id"] == rule:
                     found["times"] = self._fired.get(rule, 0) or -1
+                    self._removed.add(rule)
 
     def clear(self) -> None:
         with self._lock:
-            self._rules, self._seen, self._fired = [], {}, {}
+            self._rules, self._seen, self._fired, self._removed = [], {}, {}, set()
+
+    def hold(self, rule: Rule, until: threading.Event, seconds: float = 1e8) -> None:
+        """Blocks until the event, for at most so many seconds, and no longer than the rule stands."""
+        deadline = time.monotonic() + seconds
+        while self._stands(rule) and (left := deadline - time.monotonic()) > 0:
+            if until.wait(min(left, 0.05)):
+                break
+
+    def _stands(self, rule: Rule) -> bool:
+        with self._lock:
+            return rule["id"] not in self._removed and any(found["id"] == rule["id"] for found in self._rules)
 
     def fired(self) -> dict[str, int]:
         """How often each rule has fired, by its id."""

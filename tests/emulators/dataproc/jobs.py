@@ -194,7 +194,7 @@ def _prepare(world: World, entry: JobEntry, rules: list[Rule]) -> Rule | None:
     body = None
     for rule in rules:
         if rule["do"] == "stuck":
-            entry.cancelled.wait()
+            world.faults.hold(rule, entry.cancelled)
         elif rule["do"] == "lost":
             raise ApiError("INTERNAL", "Task not acquired")
         elif rule["do"] == "error":
@@ -213,7 +213,7 @@ def _kill_cluster(world: World, entry: JobEntry, rule: Rule) -> None:
 
 def _body(world: World, entry: JobEntry, rule: Rule) -> int:
     """No process at all: so many seconds, and an exit code."""
-    entry.cancelled.wait(float(rule.get("seconds", 0)))
+    world.faults.hold(rule, entry.cancelled, float(rule.get("seconds", 0)))
     return int(rule.get("exit", 0))
 
 

@@ -77,7 +77,7 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
             if rule["do"] == "delay":
                 _wait(entry, float(rule["seconds"]))
             elif rule["do"] == "stuck":
-                entry.cancelled.wait()
+                world.faults.hold(rule, entry.cancelled)
             elif rule["do"] == "error":
                 raise reason(entry, rule)
         missing = [f"{entry.name}-{rule['node']}" for rule in rules if rule["do"] == "missing"]
@@ -298,7 +298,7 @@ def _delete(world: World, entry: ClusterEntry, operation: Operation) -> None:
         if rule["do"] == "delay":
             world.closing.wait(float(rule["seconds"]))
         elif rule["do"] == "stuck":
-            world.closing.wait(float(rule.get("seconds", 1e8)))
+            world.faults.hold(rule, world.closing, float(rule.get("seconds", 1e8)))
         else:
             error = reason(entry, rule)
             end_jobs(world, entry, "Cluster was being deleted.")
@@ -308,7 +308,7 @@ def _delete(world: World, entry: ClusterEntry, operation: Operation) -> None:
             return
     began = time.monotonic()
     end_jobs(world, entry, "Cluster was deleted while the job was running.")
-    entry.started.wait(60)
+    entry.started.wait(240)
     world.machines.stop(entry.spec)
     world.closing.wait(max(0.0, world.settings.delete - (time.monotonic() - began)))
     with world.lock:
@@ -343,7 +343,7 @@ def set_lifecycle(world: World, entry: ClusterEntry) -> None:
         lifecycle.auto_delete_time.FromNanoseconds(int((now + left) * 1e9))
     elif lifecycle.HasField("auto_delete_time"):
         left = lifecycle.auto_delete_time.ToNanoseconds() / 1e9 - now
-    entry.expires_at = None if left is None else time.monotonic() + left / world.settings.speed
+    entry.ages_from, entry.oldest = time.monotonic(), left
 
 
 def watch(world: World) -> None:
@@ -362,7 +362,7 @@ def watch(world: World) -> None:
 
 def _overdue(world: World, entry: ClusterEntry, now: float) -> str:
     with world.lock:
-        if entry.expires_at is not None and now >= entry.expires_at:
+        if entry.oldest is not None and (now - entry.ages_from) * world.settings.speed >= entry.oldest:
             return "auto_delete_ttl"
         lifecycle = entry.pb.config.lifecycle_config
         if entry.state != State.RUNNING or not lifecycle.HasField("idle_delete_ttl"):

@@ -262,6 +262,6 @@ class NoMachines:
             except OSError:
                 pass
         for warden in wardens:
-            warden.wait(30)
+            warden.wait(240)
             assert warden.stdout is not None
             warden.stdout.close()

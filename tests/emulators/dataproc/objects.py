@@ -8,6 +8,7 @@ import os
 import urllib.error
 import urllib.parse
 import urllib.request
+import uuid
 from pathlib import Path
 
 
@@ -38,7 +39,9 @@ class Objects:
         if bucket is None or not self._host:
             path = self._path(bucket, name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
+            beside = path.with_name(f".{uuid.uuid4().hex}")  # an object is there whole or not at all
+            beside.write_bytes(data)
+            beside.replace(path)
             return
         query = urllib.parse.urlencode({"uploadType": "media", "name": name})
         url = f"{self._host}/upload/storage/v1/b/{bucket}/o?{query}"
@@ -53,7 +56,7 @@ class Objects:
 
     def _ask(self, url: str, data: bytes | None = None, kind: str = "application/octet-stream") -> bytes:
         request = urllib.request.Request(url, data=data, headers={"Content-Type": kind} if data is not None else {})
-        with self._opener.open(request, timeout=60) as answer:
+        with self._opener.open(request, timeout=240) as answer:
             return bytes(answer.read())
 
     @staticmethod

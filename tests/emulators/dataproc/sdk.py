@@ -15,6 +15,8 @@ from tests.emulators.dataproc.client import Emulator
 PROJECT, REGION = "project-1", "europe-west1"
 WHERE = {"project_id": PROJECT, "region": REGION}
 PARENT = f"projects/{PROJECT}/regions/{REGION}"
+SECONDS = 120.0
+"""For whatever should be answered at once, on a machine with much else to do."""
 
 
 class Google:
@@ -48,32 +50,32 @@ class Google:
     # -- the verbs as tests say them
 
     def create(
-        self, name: str = "c", *, wait: bool = True, request_id: str = "", timeout: float = 20, **cluster: Any
+        self, name: str = "c", *, wait: bool = True, request_id: str = "", timeout: float = SECONDS, **cluster: Any
     ) -> Any:
         request = {**WHERE, "cluster": {"project_id": PROJECT, "cluster_name": name, **cluster}}
         request["request_id"] = request_id
         operation = self.clusters.create_cluster(request=request, retry=None, timeout=timeout)
-        return operation.result(timeout=30) if wait else operation
+        return operation.result(timeout=SECONDS) if wait else operation
 
     def get(self, name: str = "c") -> Any:
-        return self.clusters.get_cluster(request={**WHERE, "cluster_name": name}, retry=None, timeout=20)
+        return self.clusters.get_cluster(request={**WHERE, "cluster_name": name}, retry=None, timeout=SECONDS)
 
     def state(self, name: str = "c") -> str:
         return str(self.get(name).status.state.name)
 
     def list(self, filter: str = "", page_size: int = 0) -> list[str]:
         request = {**WHERE, "filter": filter, "page_size": page_size}
-        return [each.cluster_name for each in self.clusters.list_clusters(request=request, retry=None, timeout=20)]
+        return [each.cluster_name for each in self.clusters.list_clusters(request=request, retry=None, timeout=SECONDS)]
 
     def delete(self, name: str = "c", *, wait: bool = True, uuid: str = "", request_id: str = "") -> Any:
         request = {**WHERE, "cluster_name": name, "cluster_uuid": uuid, "request_id": request_id}
-        operation = self.clusters.delete_cluster(request=request, retry=None, timeout=20)
-        return operation.result(timeout=30) if wait else operation
+        operation = self.clusters.delete_cluster(request=request, retry=None, timeout=SECONDS)
+        return operation.result(timeout=SECONDS) if wait else operation
 
     def update(self, cluster: dict[str, Any], *paths: str, name: str = "c", wait: bool = True) -> Any:
         request = {**WHERE, "cluster_name": name, "cluster": cluster, "update_mask": {"paths": list(paths)}}
-        operation = self.clusters.update_cluster(request=request, retry=None, timeout=20)
-        return operation.result(timeout=30) if wait else operation
+        operation = self.clusters.update_cluster(request=request, retry=None, timeout=SECONDS)
+        return operation.result(timeout=SECONDS) if wait else operation
 
     def submit(self, main: str, *args: str, job_id: str = "j", cluster: str = "c", request_id: str = "") -> Any:
         job = {
@@ -82,10 +84,10 @@ class Google:
             "pyspark_job": {"main_python_file_uri": main, "args": list(args)},
         }
         request = {**WHERE, "job": job, "request_id": request_id}
-        return self.jobs.submit_job(request=request, retry=None, timeout=20)
+        return self.jobs.submit_job(request=request, retry=None, timeout=SECONDS)
 
     def job(self, job_id: str = "j") -> Any:
-        return self.jobs.get_job(request={**WHERE, "job_id": job_id}, retry=None, timeout=20)
+        return self.jobs.get_job(request={**WHERE, "job_id": job_id}, retry=None, timeout=SECONDS)
 
     def cancel(self, job_id: str = "j") -> Any:
-        return self.jobs.cancel_job(request={**WHERE, "job_id": job_id}, retry=None, timeout=20)
+        return self.jobs.cancel_job(request={**WHERE, "job_id": job_id}, retry=None, timeout=SECONDS)

@@ -95,8 +95,10 @@ class ClusterEntry:
     spec: MachineCluster
     made_at: float = field(default_factory=time.time)
     gone_at: float | None = None
-    expires_at: float | None = None
+    ages_from: float = 0.0
     """Monotonic, as `idle_since`."""
+    oldest: float | None = None
+    """Seconds from then on, at speed 1."""
     idle_since: float | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Deletion was asked for: whatever boots or runs ends."""

@@ -196,7 +196,7 @@ class Cluster:
         daemons = self.services.forget(machine.spec.name) if self.services is not None else []
         machine.close()
         for daemon in daemons:
-            daemon.wait(30)
+            daemon.wait(240)
 
     def preempt(self, name: str) -> None:
         machine = self.machines[name]

@@ -79,7 +79,7 @@ def run(cluster: Cluster, job: MachineJob, output: Path, cancelled: threading.Ev
     killed_at: float | None = None
     while (code := _wait(process)) is None:
         if cluster.ended.is_set():
-            process.wait(30)
+            process.wait(240)
         elif cancelled.is_set():
             jvm = descendants(process.pid)[:1]
             if killed_at is None:

@@ -136,7 +136,7 @@ class MetadataServer:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     break
-                self._changed.wait(left)
+                self._changed.wait(min(left, 0.5))  # it may have changed since we looked
             value = self.find(address, path)
         return value
 

@@ -29,7 +29,7 @@ GATEWAY = "10.77.0.1"
 METADATA = "169.254.169.254"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NETWORK = "10.77"
-_READY_SECONDS = 60.0
+_READY_SECONDS = 240.0
 _FARM, _NODE = (Path(__file__).with_name(name).read_text() for name in ("farm.sh", "node.sh"))
 # So that a test session finds what it left: nothing, since nodes end with their maker, but who knows.
 _MARKS = {key: value for key, value in os.environ.items() if key in ("MAYFLY_TEST_SESSION", "PYTEST_CURRENT_TEST")}
@@ -80,7 +80,7 @@ class Node:
 
     def run(
         self, *argv: str, env: Mapping[str, str] | None = None, user: tuple[int, int] = (0, 0), given: bytes = b"",
-        seconds: float = 60.0,
+        seconds: float = 240.0,
     ) -> str:  # fmt: skip
         """What a short command printed; FarmError when it failed."""
         done = subprocess.run(
@@ -142,7 +142,7 @@ class Node:
 
     def close(self) -> None:
         """Forget a node whose farm has ended; idempotent."""
-        self._starter.wait(30)
+        self._starter.wait(240)
         if self._starter.stdin and not self._starter.stdin.closed:
             _close(self._starter)
             os.close(self._pidfd)
@@ -232,7 +232,7 @@ class Farm:
                 pass
         if self._starter.poll() is None:
             try:
-                self._starter.wait(30)
+                self._starter.wait(240)
             except subprocess.TimeoutExpired:
                 self._starter.kill()
                 self._starter.wait()

@@ -87,7 +87,7 @@ class Mounts:
         """Who waits gets an error. Before the node is killed: some that wait for their server do not die."""
         assert self._server.stdin is not None
         send(descendants(self._server.pid), signal.SIGKILL)
-        self._server.wait(30)
+        self._server.wait(240)
         try:
             self._server.stdin.close()
         except OSError:

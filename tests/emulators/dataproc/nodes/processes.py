@@ -39,4 +39,4 @@ def send(pids: list[int], number: int) -> None:
 def end_tree(process: subprocess.Popen[bytes]) -> None:
     """SIGKILL for all that descends from a command that was started in a node; waits for the command."""
     send(descendants(process.pid), signal.SIGKILL)
-    process.wait(30)
+    process.wait(240)

@@ -62,7 +62,7 @@ class Services:
         for daemon in self.layout.daemons(machine):
             argv, env, user = self.layout.java(daemon)
             if daemon == "namenode" and not (jars.cache_dir(self.layout.version) / "formatted.tar").exists():
-                node.run(*argv, "-format", "-nonInteractive", env=env, user=user, seconds=120)
+                node.run(*argv, "-format", "-nonInteractive", env=env, user=user, seconds=240)
             log = self._folder / f"{node.name}-{daemon}.log"
             process = node.start(argv, output=log, env=env, user=user)
             with self._lock:
@@ -183,7 +183,7 @@ class Services:
         request = urllib.request.Request(url, data, headers, method=method)
 
         def fetch() -> bytes:
-            with _OPENER.open(request, timeout=10) as answer:
+            with _OPENER.open(request, timeout=60) as answer:
                 return bytes(answer.read())
 
         try:
@@ -225,4 +225,4 @@ class Services:
         graceful = ["-g", str(round(graceful_seconds)), "-server"] if graceful_seconds >= 1 else []
         env = self.layout.client_environment() | {"HOME": "/var/lib/hadoop-yarn"}
         user = (hadoop.USERS["yarn"], hadoop.HADOOP_GROUP)
-        self.master.run("yarn", "rmadmin", "-refreshNodes", *graceful, env=env, user=user, seconds=120)
+        self.master.run("yarn", "rmadmin", "-refreshNodes", *graceful, env=env, user=user, seconds=240)
