@@ -26,7 +26,10 @@ def script(command: str, *, version: str, lib: str, conf: str, java_home: str, o
     lines = ["#!/usr/bin/env bash", "# Made by scripts/hadoop; goes with the cluster.", "set -euo pipefail"]
     lines += [f': "${{HADOOP_CONF_DIR:={conf}}}" "${{JAVA_HOME:={java_home}}}"']
     lines += ["export HADOOP_CONF_DIR JAVA_HOME", f'classpath="$HADOOP_CONF_DIR:{lib}/*"', 'case "${1:-}" in']
-    lines += ['    classpath) echo "$classpath"; exit;;', f"    version) echo 'Hadoop {version}'; exit;;"]
+    # As Hadoop's own: `--glob` names each jar, for those (libhdfs) to whom a star means nothing.
+    lines += ["    classpath)", '        if [ "${2:-}" = --glob ]; then']
+    lines += [f'            printf -v classpath "%s:" "$HADOOP_CONF_DIR" "{lib}"/*.jar', "        fi"]
+    lines += ['        echo "${classpath%:}"; exit;;', f"    version) echo 'Hadoop {version}'; exit;;"]
     lines += [f"    {name}) main={main};;" for name, main in mains.items()]
     known = " | ".join(["classpath", "version", *mains])
     lines += [f'    *) echo "usage: {command} {known} ..." >&2; exit 2;;', "esac", "shift"]

@@ -44,5 +44,17 @@ def test_who_names_hdfs_gets_what_its_client_needs(tmp_path: Path, monkeypatch: 
     worker = variables_of({"env": {}, "hdfs_user": "root"}, str(tmp_path), str(tmp_path))
     assert (worker["CLASSPATH"], worker["HADOOP_USER_NAME"]) == ("/etc/hadoop/conf:/lib/a.jar", "root")
     assert "CLASSPATH" not in variables_of({"env": {}, "hdfs_user": ""}, str(tmp_path), str(tmp_path))
+    native, java = tmp_path / "lib" / "native", tmp_path / "jdk" / "bin" / "java"
+    for file in (native / "libhdfs.so", java):
+        file.parent.mkdir(parents=True)
+        file.touch(mode=0o755)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").symlink_to(java)  # as Debian's alternatives
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    found = base_environment(asks, **where, ambient={"PATH": path, "HADOOP_HOME": str(tmp_path)})
+    assert (found["ARROW_LIBHDFS_DIR"], found["JAVA_HOME"]) == (str(native), str(tmp_path / "jdk"))
+    assert "-Xrs" in found["LIBHDFS_OPTS"], "or a JVM would take SIGTERM from Python"
+    mine = {"ARROW_LIBHDFS_DIR": "/a", "JAVA_HOME": "/b", "LIBHDFS_OPTS": "-Xmx1g", "CLASSPATH": "/c"}
+    assert base_environment(asks, **where, ambient={"PATH": path, **mine}).items() >= mine.items()
     command.unlink()  # a node without it: Arrow says what it misses
     assert "CLASSPATH" not in base_environment(asks, **where, ambient={"PATH": str(tmp_path)})

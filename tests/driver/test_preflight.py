@@ -6,7 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+import fsspec
 import pytest
+from fsspec import AbstractFileSystem
+from fsspec.registry import _registry
 
 from mayfly.contract import FailureClass, Outcome
 from mayfly.driver.preflight import compare_versions, local_path, make_output, report, unreadable, unwritable
@@ -36,7 +39,6 @@ def test_inputs_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_inputs_on_other_stores() -> None:
-    fsspec = pytest.importorskip("fsspec")
     fsspec.filesystem("memory").pipe_file("/bucket/a.csv", b"x")
     good = {"file": "memory://bucket/a.csv", "folder": "memory://bucket", "glob": "memory://bucket/*.csv"}
     assert unreadable(good) == {}
@@ -57,7 +59,6 @@ def test_an_output_that_looks_like_a_file_is_not_made_a_folder(tmp_path: Path) -
 
 
 def test_outputs_on_other_stores() -> None:
-    fsspec = pytest.importorskip("fsspec")
     folder = make_output("memory://results/run")
     assert unwritable({"out": folder}) == {}
     assert fsspec.filesystem("memory").find("/results") == []
@@ -66,6 +67,71 @@ def test_outputs_on_other_stores() -> None:
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     assert "out" in unwritable({"out": str(tmp_path / "file" / "below")})
+
+
+class AnswersNothing(AbstractFileSystem):  # type: ignore[misc]
+    """As Arrow's HDFS when no NameNode answers: whatever is asked for is not found, also the root."""
+
+    protocol = ("hdfs", "arrow_hdfs")
+    cachable = False
+
+    def info(self, path: str, **kwargs: object) -> dict[str, object]:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    def ls(self, path: str, detail: bool = True, **kwargs: object) -> list[object]:
+        raise OSError(255, "HDFS list directory failed")
+
+
+class ForgetsItsKeys(AbstractFileSystem):  # type: ignore[misc]
+    """As many clients of object stores: who may not look finds nothing, unless a single object is asked for. A folder
+    that is made is a bucket."""
+
+    protocol = "s3"
+    cachable = False
+
+    def info(self, path: str, **kwargs: object) -> dict[str, object]:
+        if path.startswith("lake"):
+            raise PermissionError("Forbidden")
+        raise FileNotFoundError("The specified bucket does not exist.")
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        raise AssertionError("a bucket would be made")
+
+    def glob(self, path: str, **kwargs: object) -> list[str]:
+        return []
+
+
+@pytest.fixture
+def odd_stores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, store in {"hdfs": AnswersNothing, "s3": ForgetsItsKeys}.items():
+        monkeypatch.setitem(_registry, name, store)
+
+
+@pytest.mark.usefixtures("odd_stores")
+def test_a_store_that_does_not_answer_is_not_an_absent_file() -> None:
+    asked = {"file": "hdfs://nn/a", "glob": "hdfs://nn/data/*.csv"}
+    for problem in unreadable(asked).values():
+        assert problem.startswith("ConnectionError: the NameNode does not answer")
+
+
+@pytest.mark.usefixtures("odd_stores")
+def test_a_store_that_does_not_let_us_in_is_not_an_empty_one() -> None:
+    problems = unreadable({"file": "s3://lake/a", "glob": "s3://lake/data/*.csv"})
+    assert problems == dict.fromkeys(["file", "glob"], "PermissionError: Forbidden")
+
+
+@pytest.mark.usefixtures("odd_stores")
+def test_a_misspelt_bucket_is_said_and_not_made() -> None:
+    problems = unreadable({"file": "s3://laek/a", "glob": "s3://laek/*.csv"})
+    assert problems["file"] == "does not exist: The specified bucket does not exist."
+    assert problems["glob"].startswith("no file matches: the bucket laek does not exist")
+    assert make_output("s3://laek/out") == "s3://laek/out"
+
+
+def test_a_long_problem_is_one_line_and_bounded() -> None:
+    """Arrow names each of the 20 places in which it has looked for Java."""
+    (said,) = unreadable({"x": "nonsense" * 100 + "://a"}).values()
+    assert "\n" not in said and len(said) < 500
 
 
 def test_local_paths() -> None:

@@ -339,6 +339,111 @@ KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
 }  # fmt: skip
 
 
+def no_data(where: str, problem: str, kind: str = "input") -> Facts:
+    by = "the script's side, user root (uid 0) on m" if kind == "input" else "worker 0, user yarn (uid 8001) on w-0"
+    said = f"{kind} 'trips' = {where!r}: {by} cannot {'read' if kind == 'input' else 'write into'} it: {problem}"
+    return Facts(ended_by="preflight", preflight_kind=kind, preflight_error=said)
+
+
+# The words of s3fs 2026.9 (Amazon's codes, and those of an S3 server), fsspec, pyarrow 26 and hdfs-native 0.14.
+S3_KEY = "The AWS Access Key Id you provided does not exist in our records."
+S3_SIGNATURE = "The request signature we calculated does not match the signature you provided. Check your key"
+S3_NOBODY = 'EndpointConnectionError: Could not connect to the endpoint URL: "http://10.0.0.9:9000/lake?list-type=2"'
+HDFS_OUTPUT = "PermissionError: [Errno 13] Permission denied: user=yarn, access=WRITE, inode=/data:hdfs:hadoop"
+KNOWN |= {
+    "no s3fs": (
+        no_data("s3://lake/a.csv", "ImportError: Install s3fs to access S3"),
+        FailureClass.START_FAILED, False, "Install s3fs", "jobs/requirements.txt",
+    ),
+    "no gcsfs": (
+        no_data("gs://lake/a.csv", "ImportError: Please install gcsfs to access Google Storage"),
+        FailureClass.START_FAILED, False, "gcsfs", "mayfly env build",
+    ),
+    "no libhdfs": (
+        no_data("hdfs:///a", "OSError: Unable to load libhdfs dlopen(/usr/lib/hadoop/lib/native/libhdfs.so) failed"),
+        FailureClass.START_FAILED, False, "libhdfs.so", "hdfs-native",
+    ),
+    "no java for libhdfs": (
+        no_data("hdfs:///a", "OSError: Unable to load libjvm dlopen(/usr/lib/jvm/default-java/libjvm.so) failed"),
+        FailureClass.START_FAILED, False, "libjvm", "hdfs-native",
+    ),
+    "no class path for libhdfs": (
+        no_data("hdfs:///a", "OSError: HDFS connection failed"),
+        FailureClass.START_FAILED, False, "HDFS connection failed", "class path",
+    ),
+    "no bucket to read": (
+        no_data("s3://laek/a.csv", "does not exist: The specified bucket does not exist."),
+        FailureClass.INPUT_MISSING, False, "s3://laek", "no such bucket",
+    ),
+    "no bucket of a pattern": (
+        no_data("s3://laek/*.csv", "no file matches: the bucket laek does not exist"),
+        FailureClass.INPUT_MISSING, False, "the bucket laek", "no such bucket",
+    ),
+    "no bucket to write": (
+        no_data("s3://laek/out", "FileNotFoundError: The specified bucket does not exist.", "output"),
+        FailureClass.OUTPUT_NOT_WRITABLE, False, "s3://laek", "makes no buckets",
+    ),
+    "no key": (
+        no_data("s3://lake/a.csv", "NoCredentialsError: Unable to locate credentials"),
+        FailureClass.PERMISSION, False, "NoCredentialsError", "AWS_CONFIG_FILE",
+    ),
+    "a key that nobody knows": (
+        no_data("s3://lake/*.csv", f"PermissionError: {S3_KEY}"),
+        FailureClass.PERMISSION, False, "Key Id", "AWS_CONFIG_FILE",
+    ),
+    "a key of the wrong secret": (
+        no_data("s3://lake/out", f"PermissionError: {S3_SIGNATURE}", "output"),
+        FailureClass.PERMISSION, False, "signature", "never put the keys themselves",
+    ),
+    "a key that may not look": (
+        no_data("s3://lake/a.csv", "PermissionError: Forbidden"),
+        FailureClass.PERMISSION, False, "Forbidden", "may not do this",
+    ),
+    "no S3 server": (
+        no_data("s3://lake/*.csv", S3_NOBODY),
+        FailureClass.NETWORK, True, "10.0.0.9:9000", "Nobody answered",
+    ),
+    "no NameNode, by Arrow": (
+        no_data("hdfs://nn/a", "ConnectionError: the NameNode does not answer, not even for /; the log has"),
+        FailureClass.NETWORK, True, "the NameNode does not answer", "8020",
+    ),
+    "no NameNode, by hdfs-native": (
+        no_data("hdfs://nn/a", "OSError: Connection refused (os error 111)"),
+        FailureClass.NETWORK, True, "refused", "8020",
+    ),
+    "a NameNode of no name": (
+        no_data("hdfs://nn/a", "OSError: failed to lookup address information: Name or service not known"),
+        FailureClass.NETWORK, True, "lookup address", "name and port",
+    ),
+    "an object that is not there": (
+        no_data("s3://lake/a.csv", "does not exist"), FailureClass.INPUT_MISSING, False, "a.csv", "`inputs`",
+    ),
+    "a file system's own permissions": (
+        no_data("hdfs:///data/out", HDFS_OUTPUT, "output"),
+        FailureClass.OUTPUT_NOT_WRITABLE, False, "user=yarn", "`outputs`",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "advice"),
+    [
+        ("ImportError: Install s3fs to access S3", "jobs/requirements.txt"),
+        ("OSError: Unable to load libhdfs", "hdfs-native"),
+        ("FileNotFoundError: The specified bucket does not exist.", "no such bucket"),
+        ("PermissionError: Forbidden", "AWS_CONFIG_FILE"),
+        ("botocore.exceptions.NoCredentialsError: Unable to locate credentials", "AWS_CONFIG_FILE"),
+        (f"botocore.exceptions.{S3_NOBODY}", "Nobody answered"),
+    ],
+)
+def test_data_that_no_input_names(last: str, advice: str) -> None:
+    """The script finds out by itself, and is told the same."""
+    tail = ("Traceback (most recent call last):", '  File "trips.py", line 3, in <module>', "    main()", last)
+    failure = classify(Facts(ended_by="script", exit_code=1, log_tail=tail))
+    assert failure is not None and failure.cls is USER
+    assert advice in failure.advice
+
+
 def yarn_start(detail: str, kind: str = "", **more: object) -> Facts:
     given: dict[str, object] = {"ended_by": "start", "launcher": "yarn", "detail": detail, "preflight_kind": kind}
     return Facts(**given | more)  # type: ignore[arg-type]

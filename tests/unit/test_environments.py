@@ -28,6 +28,7 @@ from mayfly.environments.requirements import (
     extras_of,
     inputs_hash,
     key_of,
+    lacking,
     needs_environment,
     packages_of,
     parse_header,
@@ -185,6 +186,13 @@ def test_the_key_is_of_content_alone() -> None:
     assert re.fullmatch(r"[0-9a-f]{20}", key)
     assert key != key_of(BODY.replace("aa", "ab"), python="3.11")
     assert key != key_of(BODY, python="3.12")
+
+
+def test_data_that_nothing_in_the_environment_opens() -> None:
+    lock = f"{BODY}\ns3fs==2026.9.0 \\\n    --hash=sha256:aa\n"
+    places = ("s3://lake/a", "gs://lake/b", "/shared/c", "hdfs:///d", "file:///e", "f/g.csv")
+    assert lacking(places, lock=lock) == [("gs://lake/b", "gcsfs")]
+    assert lacking(places, lock=BODY) == [("s3://lake/a", "s3fs"), ("gs://lake/b", "gcsfs")]
 
 
 def test_when_a_lock_is_stale(tmp_path: Path) -> None:

@@ -191,7 +191,8 @@ class JobRun:
 def preview(*, job: JobSpec, target: FrozenTarget, home: Path) -> tuple[Plan, tuple[str, ...]]:
     """What `JobRun` would plan, and in lines for people: nothing is written, the run id is a placeholder."""
     store = target_store(target)
-    staged = look(job=job.name, target=target, home=home, store=store)
+    places = (*job.inputs.values(), *job.outputs.values())
+    staged = look(job=job.name, target=target, home=home, store=store, places=places)
     plan = make_plan(
         job=job,
         target=target,

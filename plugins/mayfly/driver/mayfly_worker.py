@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -90,8 +91,9 @@ def goes_away(settings, node):
 
 
 def hdfs_variables(environment):
-    """What Arrow's client of hdfs:// wants to find: the class path, which the node's own command knows. Nothing where
-    that cannot be found out: Arrow will say what it misses."""
+    """What Arrow's client of hdfs:// wants to find, as far as the variables do not say so: Hadoop's class path, which
+    the node's own command knows, its native library, Java. Nothing where that cannot be found out: Arrow will say what
+    it misses. The client of the package hdfs-native needs none of these."""
     found = {}
     if not environment.get("CLASSPATH"):
         try:
@@ -107,6 +109,23 @@ def hdfs_variables(environment):
             found["CLASSPATH"] = told.stdout.decode("utf-8", "replace").strip()
         except (OSError, subprocess.SubprocessError) as error:
             print(f"mayfly: no class path for hdfs://: {error}", file=sys.stderr)
+    path = environment.get("PATH", os.defpath)
+    if not environment.get("JAVA_HOME"):
+        java = os.path.realpath(shutil.which("java", path=path) or "")
+        if java.endswith("/bin/java"):
+            found["JAVA_HOME"] = java[: -len("/bin/java")]
+    if not environment.get("ARROW_LIBHDFS_DIR"):
+        homes = [environment.get(name) for name in ("HADOOP_HOME", "HADOOP_COMMON_HOME", "HADOOP_HDFS_HOME")]
+        command = os.path.realpath(shutil.which("hdfs", path=path) or "")
+        homes += [os.path.dirname(os.path.dirname(command)), "/usr/lib/hadoop"]
+        folders = [os.path.join(home, "lib", "native") for home in homes if home] + ["/usr/lib64", "/usr/lib"]
+        there = [folder for folder in folders if os.path.exists(os.path.join(folder, "libhdfs.so"))]
+        if there:
+            found["ARROW_LIBHDFS_DIR"] = there[0]
+    if not environment.get("LIBHDFS_OPTS"):
+        # A whole JVM in each process. It must leave signals to Python, and may not take a quarter of the machine, which
+        # nobody has counted.
+        found["LIBHDFS_OPTS"] = "-Xrs -Xmx512m"
     return found
 
 

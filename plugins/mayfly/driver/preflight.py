@@ -18,6 +18,10 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("dask", "distributed", "cloudpickle", "msgpack", "tornado", "toolz", "numpy", "pandas", "pyarrow", "lz4")
+OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oci"})
+"""Protocols of fsspec's that know buckets and keys, and no folders."""
+LONGEST_PROBLEM = 400
+"""Characters of what a client says. Some list each place at which they have looked for a library."""
 
 
 class PreflightError(Exception):
@@ -104,12 +108,39 @@ def _read_problem(location: str) -> str:
 
     filesystem, place = fsspec.core.url_to_fs(location)
     if glob.has_magic(place):
-        return "" if filesystem.glob(place) else "no file matches"
-    if not filesystem.exists(place):
-        return "does not exist"
-    if filesystem.isfile(place):
+        return "" if filesystem.glob(place) else _nothing_matches(filesystem, place)
+    # Not `exists` and `isfile`: for some clients whatever goes wrong is a no.
+    try:
+        found = filesystem.info(place)
+    except FileNotFoundError as error:
+        return _absent(filesystem, error)
+    if found["type"] == "file":
         filesystem.read_block(place, 0, 1)
     return ""
+
+
+def _nothing_matches(filesystem: Any, place: str) -> str:
+    """Many clients find nothing where they may not look, or where nobody answers: asked for the folder they say so."""
+    folder = place[: place.index(next(letter for letter in place if letter in "*?["))].rpartition("/")[0]
+    try:
+        filesystem.info(folder or "/")
+    except FileNotFoundError as error:
+        bucket = "the bucket " if _has_buckets(filesystem) and "/" not in folder.strip("/") else ""
+        return f"no file matches: {bucket}{folder or '/'} {_absent(filesystem, error)}"
+    return "no file matches"
+
+
+def _absent(filesystem: Any, error: FileNotFoundError) -> str:
+    """The bucket is told from the object, and a file system that is there from one that does not answer."""
+    said = str(error)
+    if "bucket" in said.lower():
+        return f"does not exist: {said}"
+    if "hdfs" in _protocols(filesystem):
+        try:
+            filesystem.info("/")
+        except FileNotFoundError:  # Arrow's word for whatever goes wrong; Java's own goes to the log
+            raise ConnectionError("the NameNode does not answer, not even for /; the log has Java's reason") from None
+    return "does not exist"
 
 
 def make_output(location: str) -> str:
@@ -129,8 +160,19 @@ def make_output(location: str) -> str:
     if "." in last and not filesystem.isdir(place):
         location = location.rstrip("/").rpartition("/")[0]
         place = place.rstrip("/").rpartition("/")[0]
-    filesystem.makedirs(place, exist_ok=True)
+    if not _has_buckets(filesystem):  # these clients would make a bucket of a misspelt name
+        filesystem.makedirs(place, exist_ok=True)
     return location
+
+
+def _has_buckets(filesystem: Any) -> bool:
+    return not OBJECT_STORES.isdisjoint(_protocols(filesystem))
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    """Of an fsspec file system, whose own account is one name or several."""
+    given = filesystem.protocol
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def unwritable(folders: Mapping[str, str]) -> dict[str, str]:
@@ -147,7 +189,8 @@ def unwritable(folders: Mapping[str, str]) -> dict[str, str]:
 
 def _words(error: Exception, location: str) -> str:
     """What went wrong; where it is a matter of permissions on a file system, whose folder it is and who asks."""
-    text = f"{type(error).__name__}: {error}"
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    text = text if len(text) <= LONGEST_PROBLEM else f"{text[:LONGEST_PROBLEM]} ..."
     path = local_path(location)
     if path is None or not isinstance(error, PermissionError):
         return text

@@ -39,6 +39,12 @@ EXTRAS: Final = {
     "yarn": ("skein==0.8.2", 'setuptools>=77; python_version >= "3.12"'),
 }
 """Further needs, by the target's launcher and by the scheme of its staging."""
+CLIENTS: Final = {
+    **dict.fromkeys(("s3", "s3a"), "s3fs"),
+    **dict.fromkeys(("gs", "gcs"), "gcsfs"),
+    **dict.fromkeys(("abfs", "abfss", "az"), "adlfs"),
+}
+"""Scheme of data -> package without which nothing opens it. Not hdfs: there the node's Hadoop may do as well."""
 
 _HEADER: Final = re.compile(r"^# inputs (?P<inputs>[0-9a-f]{64}) python (?P<python>3\.\d+) for (?P<extras>[a-z0-9,]+)$")
 
@@ -194,6 +200,13 @@ def _body(lock: str) -> str:
 def packages_of(lock: str) -> dict[str, str]:
     """Name -> version of everything locked."""
     return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", lock, re.MULTILINE))
+
+
+def lacking(places: Iterable[str], *, lock: str) -> list[tuple[str, str]]:
+    """(place, package) for each input or output that nothing in this environment can open."""
+    packages = {canonicalize_name(name) for name in packages_of(lock)}
+    asked = [(place, CLIENTS.get(place.partition("://")[0], "")) for place in places if "://" in place]
+    return [(place, package) for place, package in asked if package and package not in packages]
 
 
 # ---------------------------------------------------------------- words

@@ -10,12 +10,13 @@ the first one's is used by all.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mayfly.contract import Environment, FrozenTarget, decode, encode
 from mayfly.environments.packing import Built, archive_of, envs_folder, read_built
-from mayfly.environments.requirements import extras_of, needs_environment, upload_seconds
+from mayfly.environments.requirements import extras_of, lacking, needs_environment, upload_seconds
 from mayfly.environments.sources import is_fresh, read_lock, source_of
 from mayfly.errors import InputError, PlanError
 from mayfly.staging.stores import Store
@@ -45,10 +46,10 @@ class Staged:
         return f"{what}; to be uploaded, about {max(1.0, upload_seconds(built.bytes, staging=staging)):.0f} s"
 
 
-def look(*, job: str, target: FrozenTarget, home: Path, store: Store) -> Staged | None:
+def look(*, job: str, target: FrozenTarget, home: Path, store: Store, places: Iterable[str] = ()) -> Staged | None:
     """What this job needs on this target; None when nothing. Reads two small files, and asks the store, nobody else.
 
-    PlanError says what to type when it is not there.
+    `places` are the job's inputs and outputs. PlanError says what to type when it is not there.
     """
     if not needs_environment(target):
         return None
@@ -66,6 +67,12 @@ def look(*, job: str, target: FrozenTarget, home: Path, store: Store) -> Staged 
         raise PlanError(
             f"{source.lock_shown} is not what {source.shown} and this Mayfly ask for on target {target.name!r} (any "
             f"more): {build}"
+        )
+    if missing := lacking(places, lock=locked.text):
+        packages = " ".join(sorted({package for _, package in missing}))
+        raise PlanError(
+            f"{missing[0][0]} is opened by the package {missing[0][1]}, which is not in {source.lock_shown}: add "
+            f"{packages} to {source.shown}, then: {build}"
         )
     folder = envs_folder(home)
     here = read_built(folder, locked.key)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mayfly.contract import Peaks
+from mayfly.failures.data_words import IN_THE_SCRIPT
 from mayfly.failures.logtext import Traceback
 from mayfly.units import format_size
 
@@ -85,7 +86,13 @@ def _module(match: re.Match[str], _: Traceback) -> str:
 
 _Advise = Callable[[re.Match[str], Traceback], str]
 
+
+def _same(text: str) -> _Advise:
+    return lambda _, __: text
+
+
 _KNOWN: tuple[tuple[frozenset[str], str, _Advise], ...] = (
+    *((frozenset[str](), pattern, _same(text)) for pattern, text in IN_THE_SCRIPT),
     (frozenset({"ModuleNotFoundError"}), r"No module named '(?P<name>[^']*)'", _module),
     (
         frozenset({"ImportError"}),

@@ -16,6 +16,7 @@ from mayfly.contract import FailureClass
 from mayfly.failures.advice import MAIN_GUARD, SIGNALS, more_worker_memory, signal_name, user_advice
 from mayfly.failures.logtext import Traceback, bounded, last_lines, last_traceback, matching
 from mayfly.failures.reading import Reading, Rule, by, exit_words, host_said, said
+from mayfly.failures.rules_data import AT_PREFLIGHT
 from mayfly.failures.rules_yarn import AT_THE_START, IN_THE_RUN
 from mayfly.units import format_duration, format_size
 
@@ -197,6 +198,7 @@ RULES: tuple[Rule, ...] = (
         why="most stalls are lost messages or hung connections, and fresh workers have none",
     ),
     # -- before the script ran
+    *AT_PREFLIGHT,
     Rule(
         name="input missing",
         match=_preflight("input"),

@@ -67,7 +67,8 @@ def plan_step(
         store = target_store(target)
         if isinstance(store, FsspecStore):
             require_create_if_absent(store)
-        staged = look(job=job.name, target=target, home=home, store=store)
+        places = (*job.inputs.values(), *job.outputs.values())
+        staged = look(job=job.name, target=target, home=home, store=store, places=places)
         if target.gcp is not None:
             _require_listing(backend, identity)
         uploaded: dict[str, Any] = {"code": upload_bundle(store, job.folder)}
