@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SESSION = uuid.uuid4().hex
 CI = os.environ.get("CI", "").lower() in ("1", "true", "yes")
 TMP = Path(tempfile.mkdtemp(prefix="mayfly-tests-"))
-_GONE_SECONDS = 15.0
+_GONE_SECONDS = 60.0
 """How long ended processes may take to vanish on a loaded machine."""
 
 # At import, before anything reads them: Airflow fixes its configuration when it is first imported.
@@ -44,6 +44,7 @@ os.environ |= {
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",
     "SCARF_ANALYTICS": "false",
     "TZ": "UTC",
 }

@@ -16,7 +16,7 @@ from mayfly.staging.rundir import RunDir
 from mayfly.staging.stores import FileStore
 from tests.dags.bags import ROOT
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 AWKWARD = ['it\'s "so"', "$(touch pwned)", "`x`", "a\nb\n", "ünï→码", "", " ", "--x={{ 1 + 1 }}$Y", "*", "%s", "\\"]
 
@@ -27,6 +27,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "dags", folder / "dags", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "jobs" / "compose", folder / "jobs" / "compose")
+    fails = folder / "jobs" / "fails"
+    fails.mkdir()
+    (fails / "job.yaml").write_text(json.dumps({"cluster": {"workers": 1, "worker": {"memory": "512 MB"}}}))
+    (fails / "fails.py").write_text("raise SystemExit(3)\n")
     echo = folder / "jobs" / "echo"
     echo.mkdir()
     (echo / "job.yaml").write_text(
@@ -59,7 +63,7 @@ def dags_test(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**env, "AIRFLOW_HOME": str(home / ".airflow"), "PYTHONPATH": str(ROOT / "plugins")},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
 
@@ -94,7 +98,7 @@ def test_mapped_over_clusters(home: Path) -> None:
 
 
 def test_arguments_arrive_unchanged(home: Path) -> None:
-    (home / "data" / "echo").mkdir(parents=True)
+    (home / "data" / "echo").mkdir(parents=True, exist_ok=True)
     done = dags_test(home, "echo", "2026-03-04")
     assert done.returncode == 0, done.stdout + done.stderr
     arrived = json.loads((home / "data" / "echo" / "args.json").read_text())
@@ -120,8 +124,8 @@ def test_a_run_chooses_its_target(home: Path) -> None:
 
 
 def test_a_failed_run_has_exit_code_1(home: Path) -> None:
-    (home / "jobs" / "echo" / "echo.py").write_text("raise SystemExit(3)\n")
-    done = dags_test(home, "echo")
+    done = dags_test(home, "fails")
     assert done.returncode == 1
     assert "user error" in done.stdout + done.stderr
-    assert all(receipt is not None for _, receipt in runs(home, "echo")), "deleted all the same"
+    ((_, receipt),) = runs(home, "fails")
+    assert receipt is not None, "deleted all the same"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,12 @@ def trigger(attempt: AttemptDir, since: float | None = None) -> JobTrigger:
     return made
 
 
-async def event(waiting: JobTrigger, *, seconds: float = 20.0) -> str:
-    async with asyncio.timeout(seconds):
+PATIENCE = 200.0
+"""Seconds; only turns a hang into a failure."""
+
+
+async def event(waiting: JobTrigger) -> str:
+    async with asyncio.timeout(PATIENCE):
         found = [each.payload["reason"] async for each in waiting.run()]
     (reason,) = found
     return str(reason)
@@ -130,7 +136,7 @@ async def event(waiting: JobTrigger, *, seconds: float = 20.0) -> str:
 async def lease_is_renewed(attempt: AttemptDir, *, times: int = 2) -> None:
     lease = attempt.lease()
     assert lease is not None
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while (now := attempt.lease()) is None or now.seq < lease.seq + times:
             await asyncio.sleep(0.01)
 
@@ -196,20 +202,28 @@ def test_wakes_when_there_is_no_attempt(attempt: AttemptDir, tmp_path: Path) -> 
 
 def test_wakes_when_the_heartbeat_stops(attempt: AttemptDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(triggers, "SILENT_SECONDS", 0.5)
+    fast = trigger(attempt)
+    fast.handle = Handle(name=NAME, target=_with(fast, status=0.001)).to_json()
+    looked, beats = fast._look, count(2)
+    beating = True
 
-    async def story() -> float:
-        fast = trigger(attempt)
-        fast.handle = Handle(name=NAME, target=_with(fast, status=0.001)).to_json()
+    def look(handle: Handle) -> Any:
+        """A driver that never beats too late, whatever else this machine does."""
+        if beating:
+            beat(attempt, next(beats))
+        return looked(handle)
+
+    fast._look = look  # type: ignore[method-assign]
+
+    async def story() -> str:
+        nonlocal beating
         waiting = asyncio.create_task(event(fast))
-        for number in range(2, 12):
-            await asyncio.sleep(0.1)
-            beat(attempt, number)
+        await asyncio.sleep(1.5)
         assert not waiting.done(), "it beat all the time"
-        stopped = time.monotonic()
-        assert await waiting == "time to look at the backend"
-        return time.monotonic() - stopped
+        beating = False
+        return await waiting
 
-    assert asyncio.run(story()) > 0.3
+    assert asyncio.run(story()) == "time to look at the backend"
 
 
 def _with(made: JobTrigger, **timing: Any) -> FrozenTarget:
@@ -220,9 +234,7 @@ def _with(made: JobTrigger, **timing: Any) -> FrozenTarget:
 def test_wakes_long_before_the_lease_would_be_stale(attempt: AttemptDir) -> None:
     made = trigger(attempt)
     made.handle = Handle(name=NAME, target=_with(made, lease_ttl=0.9)).to_json()
-    began = time.monotonic()
     assert asyncio.run(event(made)) == "time to look at the backend"
-    assert time.monotonic() - began < 10
 
 
 def test_cancellation_is_passed_on_and_changes_nothing(attempt: AttemptDir) -> None:
@@ -260,7 +272,7 @@ def test_a_damaged_or_absent_store_is_unknown(
 
     async def story() -> str:
         waiting = asyncio.create_task(event(trigger(attempt)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while "asking again" not in caplog.text:
                 await asyncio.sleep(0.01)
         assert not waiting.done()
@@ -290,35 +302,32 @@ def test_a_store_that_hangs_blocks_no_event_loop(
 ) -> None:
     monkeypatch.setattr(triggers, "LOOK_SECONDS", 0.1)
 
-    async def story() -> tuple[str, float]:
+    async def story() -> str:
         made = trigger(attempt)
         made.handle = Handle(name=NAME, target=_with(made, lease_ttl=3.0)).to_json()
         waiting = asyncio.create_task(event(made))
-        worst = 0.0
-        while not waiting.done():
-            before = time.monotonic()
+        while "no answer within" not in caplog.text:  # a loop that is blocked comes back to us too late for this
+            assert not waiting.done()
             await asyncio.sleep(0.01)
-            worst = max(worst, time.monotonic() - before)
-        return await waiting, worst
+        return await waiting
 
-    reason, worst = asyncio.run(story())
-    assert reason == "time to look at the backend"
-    assert worst < 0.9, "a look that hangs for seconds was not waited for"
-    assert "no answer within" in caplog.text
+    assert asyncio.run(story()) == "time to look at the backend", "and the pipe's reader waits still"
 
 
 def test_looks_give_results_errors_and_deadlines() -> None:
     async def story() -> None:
         looks = Looks(threads=1)
-        assert await looks.do(lambda: 7, seconds=10) == 7
+        assert await looks.do(lambda: 7, seconds=PATIENCE) == 7
         with pytest.raises(ZeroDivisionError):
-            await looks.do(lambda: 1 // 0, seconds=10)
+            await looks.do(lambda: 1 // 0, seconds=PATIENCE)
+        answer = threading.Event()
         with pytest.raises(LookTooLong):
-            await looks.do(lambda: time.sleep(0.5), seconds=0.05)
+            await looks.do(answer.wait, seconds=0.05)
         began: list[int] = []
         with pytest.raises(LookTooLong):  # the only thread is still busy
             await looks.do(lambda: began.append(1), seconds=0.05)
-        assert await looks.do(lambda: 8, seconds=10) == 8
+        answer.set()
+        assert await looks.do(lambda: 8, seconds=PATIENCE) == 8
         assert not began, "what nobody waits for is not begun"
 
     asyncio.run(story())

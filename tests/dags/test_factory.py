@@ -156,7 +156,7 @@ def in_subprocess(code: str, home: Path, **env: str) -> str:
         env={**os.environ, "PYTHONPATH": f"{ROOT}/plugins:{Path(__file__).parent}", "HOME_": str(home), **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -51,7 +51,7 @@ def test_the_plugin_only_names_things() -> None:
         env={**os.environ, **env},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -53,7 +53,7 @@ print(json.dumps({"work": [[d.line, d.what, d.where] for d in watch.work.values(
 def test_blame() -> None:
     done = subprocess.run(
         [sys.executable, "-c", f"INSTALLED = {INSTALLED!r}\n{PROBE}"],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT / "plugins")},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

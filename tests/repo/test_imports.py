@@ -29,7 +29,7 @@ PURE = [
 def fresh(code: str) -> str:
     """What `code` prints in an interpreter of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=ROOT
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=False, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -14,7 +14,7 @@ HIDES = """
 import os, subprocess, sys, time
 if len(sys.argv) > 1:
     os.chdir(sys.argv[1])
-child = subprocess.Popen([sys.executable, "-c", "import time; print(flush=True); time.sleep(300)"], cwd="/", env={})
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], cwd="/", env={})
 print(child.pid, flush=True)
 time.sleep(300)
 """

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def make(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     return subprocess.run(
-        ["make", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, check=False, env=clean | environment
+        ["make", *arguments], cwd=cwd, capture_output=True, text=True, timeout=240, check=False, env=clean | environment
     )
 
 

@@ -20,7 +20,7 @@ SOURCES = ROOT / "plugins"
 
 def run(*command: str, cwd: Path, **env: str) -> str:
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=180, check=False
+        command, cwd=cwd, env={**os.environ, **env}, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -279,9 +279,9 @@ def test_equal_folders_give_equal_bytes(folder: Path, tmp_path: Path) -> None:
 def test_other_tools_read_it(folder: Path, tmp_path: Path) -> None:
     """YARN unpacks with the node's gzip and tar."""
     archive.pack(folder, tmp_path / "a.tar.gz")
-    subprocess.run(["gzip", "-t", str(tmp_path / "a.tar.gz")], check=True, timeout=60)
+    subprocess.run(["gzip", "-t", str(tmp_path / "a.tar.gz")], check=True, timeout=240)
     listed = subprocess.run(
-        ["tar", "tzf", str(tmp_path / "a.tar.gz")], check=True, timeout=60, capture_output=True, text=True
+        ["tar", "tzf", str(tmp_path / "a.tar.gz")], check=True, timeout=240, capture_output=True, text=True
     )
     assert {"bin/python3", "lib/empty/"} <= set(listed.stdout.split())
 

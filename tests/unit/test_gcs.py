@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,7 +31,7 @@ def line(object_store: ObjectStore, bucket: str, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def store(line: Line, bucket: str) -> GcsStore:
-    return GcsStore(f"{bucket}/staging", patience=3.0)
+    return GcsStore(f"{bucket}/staging", patience=30.0)
 
 
 # ---------------------------------------------------------------- writing
@@ -141,14 +140,12 @@ def test_no_answer_is_not_absence(line: Line, bucket: str, what: str | int, monk
     monkeypatch.setattr(gcs, "_TIMEOUT", (0.3, 0.3))
     store = GcsStore(bucket, patience=0.2)
     line.faults += [Fault(method=method, where="/", what=what, times=99) for method in ("GET", "POST", "DELETE")]
-    begin = time.monotonic()
     for ask in (store.get, store.list, store.open, store.size, store.remove):
         with pytest.raises(StoreUnavailable):
             ask("x")
     for write in (store.put, store.create):
         with pytest.raises(StoreUnavailable, match=f"cannot write {bucket}/x"):
             write("x", b"")
-    assert time.monotonic() - begin < 60.0
 
 
 def test_a_bucket_that_is_not_there_is_said(object_store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

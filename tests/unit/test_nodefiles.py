@@ -21,7 +21,7 @@ def test_one_script_that_needs_no_other(tmp_path: Path) -> None:
     text = script.decode()
     assert text.count("#!/usr/bin/env bash") == 1 and text.startswith("#!/usr/bin/env bash")
     assert "install_environment() {" in text and 'lib.sh"\n' not in text
-    subprocess.run(["bash", "-n"], input=script, check=True, timeout=60)
+    subprocess.run(["bash", "-n"], input=script, check=True, timeout=240)
     assert program == (ROOT / "init_actions" / "carrier.py").read_bytes()
 
 

@@ -23,6 +23,8 @@ from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen, application_
 from mayfly.yarn.exits import Cause
 from mayfly.yarn.facts import NOTHING, Container, Node, NodeState
 
+pytestmark = pytest.mark.timeout(600)  # up to seven workers are started, one after another
+
 ID = "container_1795276116904_0007_01_000003"
 APP = "application_1795276116904_0007"
 RUNNING = Container(id=ID, state="RUNNING", node="n1:8042")
@@ -107,6 +109,7 @@ class Yarn:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.containers: dict[str, Container] = {}
         self.told: list[Loss] = []
+        self.words: dict[str, str] = {}
         self.number = 1
         self.losses = Losses(scheduler, look=self.look, tell=self.told.append)
 
@@ -142,19 +145,21 @@ class Yarn:
         return self.busy()[0]
 
     async def end(self, name: str, message: str) -> None:
-        """The container ends; YARN's word comes a little later."""
+        """The container ends; YARN's word comes when `speak` is called."""
         self.kill(name)
         while name in (container_in(ws.local_directory) for ws in self.scheduler.workers.values()):
             await asyncio.sleep(0.02)
-        asyncio.get_running_loop().call_later(0.3, self._say, name, message)
+        self.words[name] = message
 
     def kill(self, name: str) -> None:
         process = self.processes.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def _say(self, name: str, message: str) -> None:
-        self.containers[name] = replace(self.containers[name], state="FAILED", message=message)
+    def speak(self) -> None:
+        for name, message in self.words.items():
+            self.containers[name] = replace(self.containers[name], state="FAILED", message=message)
+        self.words.clear()
 
     async def all_told(self, count: int) -> list[Cause]:
         while len(self.told) < count:
@@ -201,6 +206,7 @@ def test_a_task_survives_six_preemptions(tmp_path: Path) -> None:
             for _ in range(6):
                 await place.add()
                 await place.end(await place.until_busy(), "Container preempted by scheduler")
+                place.speak()
             await place.add()
             assert await place.all_told(6) == [Cause.PREEMPTED] * 6
             go.touch()
@@ -208,7 +214,7 @@ def test_a_task_survives_six_preemptions(tmp_path: Path) -> None:
             assert place.scheduler.tasks[future.key].suspicious == 0
             assert place.told[0].text == "worker 2 was lost: preempted (Container preempted by scheduler)"
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
 
 
 def test_a_task_that_kills_its_workers_fails_after_three(tmp_path: Path) -> None:
@@ -227,7 +233,7 @@ def test_a_task_that_kills_its_workers_fails_after_three(tmp_path: Path) -> None
             assert await place.all_told(3) == [Cause.EXITED] * 3
             assert await client.submit(wait_for, str(tmp_path), 9, key="next") == 9
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
 
 
 def test_containers_that_die_with_their_task_are_counted_and_no_more_than_three_of_them(tmp_path: Path) -> None:
@@ -247,7 +253,9 @@ def test_containers_that_die_with_their_task_are_counted_and_no_more_than_three_
             task = place.scheduler.tasks["culprit"]
             assert not place.busy()  # three at once: it waits for YARN's word
             assert task.state == "no-worker"
+            place.speak()
             await place.end(await place.until_busy(), "1.1 GB of 1 GB physical memory used. Killing container.")
+            place.speak()
             with pytest.raises(KilledWorker):
                 await future
             assert len(place.scheduler.workers) == 1
@@ -255,7 +263,7 @@ def test_containers_that_die_with_their_task_are_counted_and_no_more_than_three_
             assert sorted(causes) == sorted([Cause.KILLED, Cause.PREEMPTED, Cause.KILLED, Cause.MEMORY])
             assert not task.worker_restrictions
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
 
 
 def test_a_restart_is_no_loss(tmp_path: Path) -> None:
@@ -270,7 +278,7 @@ def test_a_restart_is_no_loss(tmp_path: Path) -> None:
             await asyncio.sleep(1)
             assert place.told == []
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
 
 
 def test_a_task_that_is_cancelled_while_it_waits_is_forgotten(tmp_path: Path) -> None:
@@ -281,11 +289,13 @@ def test_a_task_that_is_cancelled_while_it_waits_is_forgotten(tmp_path: Path) ->
             future = client.submit(wait_for, str(tmp_path / "never"), key="culprit")
             for _ in range(3):
                 await place.end(await place.until_busy(), "Container preempted by scheduler")
+            assert not place.busy()
             await future.cancel()
+            place.speak()
             assert await place.all_told(3) == [Cause.PREEMPTED] * 3
             assert await client.submit(wait_for, str(tmp_path), 1) == 1
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
 
 
 def test_workers_leave_a_node_that_is_decommissioned_with_their_results(tmp_path: Path) -> None:
@@ -309,4 +319,4 @@ def test_workers_leave_a_node_that_is_decommissioned_with_their_results(tmp_path
             assert await retire_leaving(place.scheduler, place.containers.values(), [leaving]) == {}
             assert len(place.scheduler.workers) == 1
 
-    asyncio.run(asyncio.wait_for(run(), 200))
+    asyncio.run(asyncio.wait_for(run(), 500))
