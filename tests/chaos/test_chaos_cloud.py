@@ -62,7 +62,7 @@ class BelievesThatItIsGone(StandInDriver):
 
 
 def test_a_lie_is_caught(emulator: Emulator, tmp_path: Path) -> None:
-    schedule = Schedule(seed=1, rules=({"on": "shutdown", "do": "stuck", "seconds": 3.0},), job_seconds=0.05)
+    schedule = Schedule(seed=1, rules=({"on": "shutdown", "do": "stuck"},), job_seconds=0.05)
     backend = f"{__name__}:{BelievesThatItIsGone.__name__}"
     (finding,) = run_all([schedule], emulator=emulator, folder=tmp_path / "runs", backend=backend)
     assert any("is not true" in wrong for wrong in finding.wrongs), finding
@@ -70,6 +70,6 @@ def test_a_lie_is_caught(emulator: Emulator, tmp_path: Path) -> None:
 
 def test_a_task_that_is_killed_joins_the_attempt_that_runs(emulator: Emulator, tmp_path: Path) -> None:
     schedule = Schedule(seed=2, events=(Event(step="job", poke=2, what="killed"),), job_seconds=0.3)
-    (finding,) = run_all([schedule], emulator=emulator, folder=tmp_path / "runs")
+    (finding,) = run_all([schedule], emulator=emulator, folder=tmp_path / "runs", speed=1.0)
     assert finding.words == ("success",) and finding.wrongs == ()
     assert len((tmp_path / "runs" / "staging" / "ran.txt").read_text().splitlines()) == 1

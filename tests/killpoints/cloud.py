@@ -34,7 +34,7 @@ BACKEND = "tests.chaos.cloud:StandInDriver"
 class CloudWorld(World):
     host: str
     timing: Timing = field(default_factory=lambda: Timing(stop_grace=0.3, status=0.02))
-    patience: float = 60.0
+    patience: float = 240.0
 
     @property
     def project(self) -> str:
@@ -49,12 +49,12 @@ class CloudWorld(World):
             staging=f"file://{self.folder}/staging",
             python=sys.executable,
             timing=self.timing,
-            gcp=GcpPlan(project=self.project, region="europe-west3", call_deadline=1.0, settle=0.2),
+            gcp=GcpPlan(project=self.project, region="europe-west3", call_deadline=5.0, settle=0.2),
         )
 
     @property
     def spec(self) -> JobSpec:
-        return super().spec.model_copy(update={"env": {"SECONDS": "0.5", "OUTCOME": "success"}})
+        return super().spec.model_copy(update={"env": {"SECONDS": "1.5", "OUTCOME": "success"}})
 
     def ran(self) -> list[str]:
         path = self.folder / "staging" / "ran.txt"

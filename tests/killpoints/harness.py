@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -193,8 +194,15 @@ class KillPoints:
 
     tap: type[Tap] = Tap
 
-    def __init__(self, *, backend: str, folder: Path, sabotage: Callable[[str], None] | None = None) -> None:
-        self.backend, self.folder, self.sabotage = backend, folder, sabotage
+    def __init__(
+        self,
+        *,
+        backend: str,
+        folder: Path,
+        sabotage: Callable[[str], None] | None = None,
+        patience: float = World.patience,
+    ) -> None:
+        self.backend, self.folder, self.sabotage, self.patience = backend, folder, sabotage, patience
         self._number = count(1)
         self.cases = 0
         self.missed: list[str] = []
@@ -203,7 +211,7 @@ class KillPoints:
     def world(self) -> World:
         folder = self.folder / f"world-{next(self._number)}"
         folder.mkdir(parents=True)
-        return World(folder=folder, backend=self.backend)
+        return World(folder=folder, backend=self.backend, patience=self.patience)
 
     def act(self, world: World, step: str, **how: Any) -> Actor:
         return Actor(world, step, sabotage=self.sabotage, tap=self.tap, **how)
@@ -390,7 +398,8 @@ class KillPoints:
             if view.state is not ClusterState.ABSENT:
                 backend.delete(view.name, owner=view.labels.get("owner", ""))
         for process in _processes(world):
-            psutil.Process(process).kill()
+            with suppress(psutil.Error):
+                psutil.Process(process).kill()
 
 
 def _processes(world: World) -> list[int]:

@@ -114,19 +114,23 @@ def test_the_drivers_calls_are_points(driver_points: list[Point]) -> None:
 
 @pytest.mark.timeout(7200 if ALL else 1500)
 def test_the_driver_dies_anywhere(driver_points: list[Point], tmp_path: Path) -> None:
-    """Every point in every mode, or a few drawn with a fixed seed: each case starts Dask once or twice."""
+    """Every point in every mode, or a few drawn with a fixed seed: each case starts Dask once or twice. Some calls are
+    made now and then, and a run on another machine, or at another time, may be over before: another case is drawn."""
     cases = [(point, mode) for point in driver_points for mode in DRIVER_MODES]
     harness = DriverKillPoints(folder=tmp_path)
-    for point, mode in cases if ALL else random.Random(SEED).sample(cases, DRIVER_CASES):
+    wanted = len(cases) * 3 // 4 if ALL else DRIVER_CASES
+    for point, mode in cases if ALL else random.Random(SEED).sample(cases, 3 * DRIVER_CASES):
         harness.run_driver(point, mode)
+        if not ALL and harness.cases - len(harness.missed) == wanted:
+            break
     print(f"\nthe driver: {harness.cases} cases, {len(harness.missed)} points not come to")
-    assert len(harness.missed) <= max(1, harness.cases // 4), harness.missed
+    assert harness.cases - len(harness.missed) >= wanted, harness.missed
 
 
 # ---------------------------------------------------------------- Dataproc
 
 
-@pytest.mark.timeout(7200 if ALL else 600)
+@pytest.mark.timeout(7200 if ALL else 1500)
 def test_a_death_at_any_call_to_google(tmp_path: Path) -> None:
     """The backend dataproc on the emulated API: every point in every mode, or a share of its remote calls."""
     most = 10_000 if ALL else CLOUD_CASES
@@ -200,7 +204,10 @@ def test_a_receipt_before_the_last_listing_is_caught(points: list[Point], tmp_pa
 
 def test_a_retry_that_does_not_join_is_caught(points: list[Point], tmp_path: Path) -> None:
     harness = KillPoints(
-        backend="tests.killpoints.actors:StandInDriver", folder=tmp_path, sabotage=starts_a_new_attempt_for_each_try
+        backend="tests.killpoints.actors:StandInDriver",
+        folder=tmp_path,
+        sabotage=starts_a_new_attempt_for_each_try,
+        patience=15.0,  # it is used up: nobody comes to an end
     )
     with pytest.raises(Violation):
         harness.retry(_first(points, "job"))
