@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _ONE_TRY, _SHORTEST_TRY = 20.0, 2.0
+_LAST_PART = 1 / 4
+"""No further try begins in this last part of a verb's time (or its last `_SHORTEST_TRY` seconds, if these are less): cut
+short it would have no answer, and the clear "busy" of all others would become "nobody knows"."""
 _NO_TOKEN = "metadata from plugin failed"
 """gRPC's words when no token came, said as UNAVAILABLE, whether it was refused or only late."""
 
@@ -133,10 +136,12 @@ class Verb:
         pause, busy, last = _FIRST_PAUSE, True, "no answer"
         deadline = self._calls.gcp.call_deadline
         one_try = max(min(_ONE_TRY, deadline / 3), min(_SHORTEST_TRY, deadline))
+        needed = 0.0  # the first one is made in whatever is left of the verb
         while True:
             left = self._until - time.monotonic()
-            if left <= 0:
+            if left <= needed:
                 break
+            needed = min(_SHORTEST_TRY, deadline * _LAST_PART)
             try:
                 return method(request=request, retry=None, timeout=min(one_try, left))
             except GoogleAuthError as error:
