@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import ResourceExhausted
 from google.cloud import dataproc_v1 as sdk
 
 from mayfly.backends.base import open_backend
@@ -54,11 +55,12 @@ from mayfly.steps.planning import plan_step
 from mayfly.steps.poke import Poll
 from mayfly.steps.reporting import report
 from scripts.cloud.object_store import ObjectStore
-from tests.backends.conformance import BackendConformance, make_order, make_plan, wait_for
+from tests.backends.conformance import PATIENCE, BackendConformance, make_order, make_plan, wait_for
 from tests.emulators.crooked import Fault, crooked
 from tests.emulators.dataproc.client import Emulator
 
-GCP = GcpPlan(project="acme-data", region="europe-west3", call_deadline=10.0, settle=1.0)
+GCP = GcpPlan(project="acme-data", region="europe-west3", call_deadline=60.0, settle=1.0)
+pytestmark = pytest.mark.timeout(900)
 IDENTITY = Identity(installation="test", dag_id="dag", run_id="run", group="cluster")
 
 
@@ -144,16 +146,32 @@ def test_a_call_without_an_answer_is_made_again_and_makes_one_cluster(
 def test_an_api_that_takes_no_calls_has_done_nothing_and_one_that_is_silent_is_unknown(
     emulator: Emulator, bucket: str
 ) -> None:
-    backend = DataprocBackend(make_target(bucket, call_deadline=1.0))
+    backend = DataprocBackend(make_target(bucket, call_deadline=4.0))
     plan = make_plan(backend.target)
     emulator.rule(on="CreateCluster", do="429")
-    with pytest.raises(BackendBusy, match=r"within 1 s; the last one was RESOURCE_EXHAUSTED"):
+    with pytest.raises(BackendBusy, match=r"within 4 s; the last one was RESOURCE_EXHAUSTED"):
         backend.create(plan)
     emulator.forget_rules()
-    emulator.rule(on="*", do="hang", seconds=5.0)
+    emulator.rule(on="*", do="hang", seconds=60.0)
     with pytest.raises(BackendUnavailable) as unknown:
         backend.describe(plan.name)
     assert not isinstance(unknown.value, BackendBusy)
+
+
+def test_no_try_is_made_that_has_no_time_to_be_answered(target: FrozenTarget) -> None:
+    """It would turn the "busy" of all others, which made nothing, into "nobody knows"."""
+    timeouts: list[float] = []
+
+    def busy(*, request: object, retry: object, timeout: float) -> None:
+        timeouts.append(timeout)
+        raise ResourceExhausted("too many")
+
+    assert target.gcp is not None
+    calls = DataprocBackend(replace(target, gcp=replace(target.gcp, call_deadline=1.0))).calls
+    for _ in range(5):
+        with pytest.raises(BackendBusy):
+            calls.verb("create")(busy, {})
+    assert min(timeouts) > 0.25
 
 
 @pytest.mark.parametrize("fault", ["403", "429"])
@@ -163,7 +181,7 @@ def test_a_look_that_fails_after_the_call_says_nothing_of_the_call(
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     ours, theirs = (
-        Project(tmp_path / name, make_target(f"{bucket}/{name}", call_deadline=1.0)).plan() for name in "ab"
+        Project(tmp_path / name, make_target(f"{bucket}/{name}", call_deadline=4.0)).plan() for name in "ab"
     )
     emulator.rule(on="GetCluster", do=fault)
     assert not ours.create("test").done and len(emulator.clusters()) == 1
@@ -285,7 +303,8 @@ def test_a_master_that_neither_dataproc_nor_the_store_hears_is_lost(
     plan, order = with_a_job(emulator, target, backend)
     emulator.set_state(plan.name, "RUNNING", substate="UNHEALTHY")
     attempt = RunDir(open_store(target.staging), plan.name).attempt(order.job, order.attempt)
-    for age, dead in ((1.0, False), (30.0, False), (45.0, True)):
+    wait_for(lambda: backend.poll(order).state is JobState.SILENT, what="silent")
+    for age, dead in ((1.0, False), (22.0, False), (45.0, True)):
         record = record_of_the_dead(attempt, replace(order, at=Timestamp(time.time() - age)), backend)
         assert (record is not None) is dead
     assert record is not None and record.failure is not None
@@ -349,14 +368,14 @@ def project(tmp_path: Path, target: FrozenTarget) -> Project:
     return Project(tmp_path, target)
 
 
-def done(poke: Callable[[], Poll], *, seconds: float = 60.0) -> Any:
+def done(poke: Callable[[], Poll]) -> Any:
     found: list[Poll] = []
 
     def look() -> bool:
         found.append(poke())
         return found[-1].done
 
-    wait_for(look, seconds=seconds, what="poke done")
+    wait_for(look, what="poke done")
     return found[-1].result
 
 
@@ -368,16 +387,19 @@ def work(run: Run, *args: str) -> Any:
 def test_a_job_from_plan_to_receipt(emulator: Emulator, project: Project, tmp_path: Path) -> None:
     run = project.living(JOB)
     assert run.plan.nodes is not None and run.plan.nodes.primary is None
+    run.backend.quiet_seconds = PATIENCE  # from the submission to the driver's first sign of life, on any machine
     record = work(run, str(tmp_path / "out"))
     assert record.outcome is Outcome.SUCCESS and record.tasks.done >= 1
     assert (tmp_path / "out").read_text() == "ran"
-    receipt = done(lambda: run.delete("test"))
+    deletes: list[Poll] = []
+    wait_for(lambda: deletes.append(run.delete("test")) or deletes[-1].done, what="deleted")  # type: ignore[func-returns-value]
+    receipt = deletes[-1].result
     assert receipt.rule.startswith("deleted") and receipt.cost is None and receipt.billed_seconds > 0
     assert emulator.clusters() == [] and len(emulator.history()) == 1
     calls = emulator.calls()
     assert calls["SubmitJob"] == {"OK": 1}
     assert "GetJob" not in calls, "the run directory says how the job is; the API need not be asked"
-    assert sum(calls["ListClusters"].values()) <= 5
+    assert sum(calls["ListClusters"].values()) <= 2 + len(deletes)
 
 
 @pytest.mark.parametrize(
@@ -394,9 +416,8 @@ def test_a_cluster_that_dies_in_mid_job_is_noticed_and_named(
     run = project.living(WAITS)
     request = JobRequest(key="run_job", script="job.py")
     poke = lambda: run.job(request, try_number=1, inline=True, by="test")  # noqa: E731
-    wait_for(lambda: any("waiting" in line for line in poke().lines), seconds=60, what="job runs")
+    wait_for(lambda: any("waiting" in line for line in poke().lines), what="job runs")
     run.backend.quiet_seconds = 2.0
-    began = time.monotonic()
     if how == "master lost":
         emulator.node(run.plan.name, "m", "lose")
     elif how == "master preempted":
@@ -405,8 +426,7 @@ def test_a_cluster_that_dies_in_mid_job_is_noticed_and_named(
     else:
         wait_for(lambda: _delete(run.backend, run.plan), what="gone")  # type: ignore[arg-type]
     with pytest.raises(JobFailed) as failed:
-        wait_for(lambda: poke().done, seconds=60, what="noticed")
-    assert time.monotonic() - began < 60
+        wait_for(lambda: poke().done, what="noticed")
     failure: Failure = failed.value.failure
     assert failure.cls is cls and not failure.retryable
     assert detail in failure.summary()
@@ -458,7 +478,7 @@ def test_a_primary_node_that_never_comes_is_waited_for_and_then_told(
 ) -> None:
     emulator.rule(on="boot", do="missing", node="w-1")
     target = replace(make_target(bucket), launcher="yarn", yarn=YarnPlan(), python="/usr/bin/python3")
-    run = Project(tmp_path, target).plan(start_timeout=2.0)
+    run = Project(tmp_path, target).plan(start_timeout=5.0)
     run.store.put(f"{run.dir.root}/nodes/{run.plan.name}-m.json", b"{}")
     with pytest.raises(DeadlinePassed, match=r"1 of 2 primary workers are there; set up so far: \S+-m$"):
         done(lambda: run.create("test"))
@@ -467,7 +487,7 @@ def test_a_primary_node_that_never_comes_is_waited_for_and_then_told(
 
 def test_thirty_at_once_through_an_api_that_takes_no_more_calls(emulator: Emulator, tmp_path: Path) -> None:
     """Each call is refused some times; nobody fails, nobody is made twice, nothing is left."""
-    target = make_target(f"file://{tmp_path / 'staging'}", call_deadline=60.0)
+    target = make_target(f"file://{tmp_path / 'staging'}", call_deadline=PATIENCE)
     emulator.rule(on="CreateCluster", do="429", times=90)
     emulator.rule(on="DeleteCluster", do="429", times=60)
     emulator.rule(on="GetCluster", do="429", times=60)
@@ -476,7 +496,7 @@ def test_thirty_at_once_through_an_api_that_takes_no_more_calls(emulator: Emulat
     def live(plan: Plan) -> None:
         backend = DataprocBackend(target)
         backend.create(plan)
-        wait_for(lambda: _delete(backend, plan), seconds=120, what="gone")
+        wait_for(lambda: _delete(backend, plan), what="gone")
 
     with ThreadPoolExecutor(30) as pool:
         list(pool.map(live, plans))
@@ -484,7 +504,7 @@ def test_thirty_at_once_through_an_api_that_takes_no_more_calls(emulator: Emulat
 
 
 def test_what_nodes_say_of_themselves_is_shown_once(emulator: Emulator, project: Project) -> None:
-    emulator.settings(create=2.0)
+    making = emulator.rule(on="boot", do="stuck")
     run = project.plan()
     lines: list[str] = []
     progress: list[str] = []
@@ -497,6 +517,8 @@ def test_what_nodes_say_of_themselves_is_shown_once(emulator: Emulator, project:
 
     poke()
     run.store.put(f"{run.dir.root}/nodes/mf-m.json", b'{"node": "mf-m", "ok": true, "seconds": 4.25}')
+    assert not poke()
+    emulator.remove_rule(making)
     wait_for(poke, what="running")
     assert [line for line in lines if "mf-m" in line] == ["node mf-m is set up (4.2 s)"]
     assert len(progress) == len(set(progress)) >= 1

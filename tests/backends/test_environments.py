@@ -22,8 +22,9 @@ from mayfly.environments import archive
 from mayfly.errors import BackendError
 from mayfly.staging.stores import FileStore
 from mayfly.states import ClusterState, JobState
-from tests.backends.conformance import make_order, make_plan, starts, wait_for
+from tests.backends.conformance import PATIENCE, make_order, make_plan, starts, wait_for
 
+pytestmark = pytest.mark.timeout(900)
 # A pack as small as can be: it leaves a mark, and is this interpreter.
 INTERPRETER = f"""#!/bin/sh
 export IN_THE_PACK="$0"
@@ -178,7 +179,7 @@ def test_one_that_was_killed_in_mid_unpacking_leaves_no_half(
         "whole_folder(pathlib.Path(sys.argv[1]), fill)"
     )
     name = environment.path.removeprefix("envs/").removesuffix(".tar.gz")
-    killed = subprocess.run([sys.executable, "-c", code, str(root / name)], timeout=60, check=False)
+    killed = subprocess.run([sys.executable, "-c", code, str(root / name)], timeout=PATIENCE, check=False)
     assert killed.returncode == -9
     folder = unpacked_environment(environment, store=store, root=root)
     assert not (folder / "half").exists() and (folder / "lib" / "much").exists()

@@ -34,6 +34,7 @@ from mayfly.steps.poke import Poll
 from mayfly.steps.reporting import report
 from tests.backends.conformance import wait_for
 
+pytestmark = pytest.mark.timeout(900)
 # Takes the driver's place: the job's own script is run with the attempt's folder in `folder`.
 DRIVER = """
 import os, pathlib, runpy, sys, time
@@ -43,7 +44,11 @@ with open(folder / "started", "a") as f:
     f.write(f"{os.getpid()}\\n")
 def segment(number, text):
     (folder / "log").mkdir(exist_ok=True)
-    (folder / "log" / f"{number:06d}.txt").write_text(text)
+    (folder / ".segment").write_text(text)
+    (folder / ".segment").rename(folder / "log" / f"{number:06d}.txt")
+def wait_for_go():
+    while not (folder.parents[2] / "go").exists():
+        time.sleep(0.02)
 def record(outcome="success", failure=None, exit_code=0):
     import json
     (folder / ".record").write_text(json.dumps({
@@ -100,6 +105,10 @@ class Case:
         done(lambda: run.create("test create"))
         return run
 
+    def go(self, run: Run) -> None:
+        """Ends the driver's `wait_for_go()`."""
+        (self.folder / "staging" / "runs" / run.plan.name / "go").touch()
+
     def starts(self, run: Run, *, attempt: int = 1, job: str = "run_job") -> list[int]:
         path = self.folder / "staging" / "runs" / run.plan.name / "jobs" / job / str(attempt) / "started"
         return [int(pid) for pid in path.read_text().split()] if path.exists() else []
@@ -142,14 +151,14 @@ def case(tmp_path: Path) -> Any:
         backend.delete(view.name, owner=view.labels["owner"])
 
 
-def done(poke: Callable[[], Poll], *, seconds: float = 30.0) -> Any:
+def done(poke: Callable[[], Poll]) -> Any:
     found: list[Poll] = []
 
     def look() -> bool:
         found.append(poke())
         return found[-1].done
 
-    wait_for(look, seconds=seconds, what="poke done")
+    wait_for(look, what="poke done")
     return found[-1].result
 
 
@@ -180,15 +189,15 @@ def test_from_plan_to_receipt(case: Case) -> None:
 
 
 def test_the_log_is_shown_once_and_a_flood_is_cut(case: Case) -> None:
-    run = case.living(
-        'segment(0, "first\\n"); time.sleep(1.5); segment(1, "\\n".join(map(str, range(1000)))); record()'
-    )
+    run = case.living('segment(0, "first\\n"); wait_for_go(); segment(1, "\\n".join(map(str, range(1000)))); record()')
     lines: list[str] = []
     polls = []
     while not polls or not polls[-1].done:
         polls.append(job(run))
         assert len(polls[-1].lines) <= LINES_A_POKE + 3
         lines += polls[-1].lines
+        if "first" in lines:
+            case.go(run)
         time.sleep(0.1)
     assert lines.count("first") == 1
     assert lines.count("999") == 1
@@ -299,11 +308,12 @@ def test_a_job_that_may_not_run_here_makes_nothing(case: Case) -> None:
 
 
 def test_a_retry_joins_a_running_attempt_and_says_so(case: Case) -> None:
-    run = case.living("time.sleep(2); record()")
+    run = case.living("wait_for_go(); record()")
     assert any("attempt 1" in line for line in job(run, by="try 1").lines)
     wait_for(lambda: bool(case.starts(run)), what="driver started")
     lines = job(run, try_number=2, by="try 2").lines
     assert any(line.startswith("reattached to attempt 1") for line in lines)
+    case.go(run)
     done(lambda: job(run, try_number=2, by="try 2"))
     assert len(case.starts(run)) == 1
     assert case.starts(run, attempt=2) == []
@@ -375,11 +385,12 @@ def test_a_driver_that_was_never_started_is_started_by_the_next_poke(case: Case)
 
 
 def test_two_jobs_do_not_run_at_once(case: Case) -> None:
-    run = case.living("time.sleep(1.5); record()")
+    run = case.living("wait_for_go(); record()")
     job(run, key="first")
     poll = job(run, key="second")
     assert not poll.done and "'first' still runs" in poll.progress
     assert case.starts(run, job="second") == []
+    case.go(run)
     done(lambda: job(run, key="first"))
     done(lambda: job(run, key="second"))
 
@@ -407,7 +418,7 @@ def test_delete_while_the_job_hangs_and_ignores_every_request(case: Case) -> Non
     run = case.living("import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + HANG)
     job(run)
     wait_for(lambda: bool(case.starts(run)), what="driver started")
-    receipt = done(lambda: run.delete("test"), seconds=60)
+    receipt = done(lambda: run.delete("test"))
     assert receipt.rule.startswith("deleted")
     assert not _lives(case.starts(run)[0])
 
@@ -419,8 +430,8 @@ def test_a_damaged_file_does_not_keep_a_cluster_alive(case: Case, name: str) -> 
     run = case.living(HANG)
     job(run)
     wait_for(lambda: bool(case.starts(run)), what="driver started")
-    run.store.put(f"{run.dir.root}/jobs/run_job/1/{name}", b'{"half')
-    assert done(lambda: run.delete("test"), seconds=60).rule.startswith("deleted")
+    run.store.put(f"{run.dir.root}/{name}", b'{"half')
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
     assert not _lives(case.starts(run)[0])
     assert not done(lambda: report(run, {})).ok or name == "status.json"
 
@@ -445,7 +456,7 @@ def test_what_is_on_call_sees_and_ends(case: Case) -> None:
     assert find_run(case.target, run.plan.name[:14]).plan == run.plan
     (leak,) = leaks(case.target, now=run.plan.expires_at + 5)
     assert "expired 5 s ago" in leak.reason
-    wait_for(lambda: end_leak(leak, run.backend, by="test reap") is not None, seconds=60, what="receipt")
+    wait_for(lambda: end_leak(leak, run.backend, by="test reap") is not None, what="receipt")
     assert run.backend.find({}) == []
     assert list(leaks(case.target, now=run.plan.expires_at + 5)) == []
 

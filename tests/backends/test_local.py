@@ -18,8 +18,9 @@ from mayfly.backends.local import Entry, LocalBackend
 from mayfly.contract import FrozenTarget, Plan, decode
 from mayfly.errors import BackendUnavailable
 from mayfly.states import LOCAL, ClusterState, JobState
-from tests.backends.conformance import BackendConformance, make_order, starts, wait_for
+from tests.backends.conformance import PATIENCE, BackendConformance, make_order, starts, wait_for
 
+pytestmark = pytest.mark.timeout(900)
 DAEMON = """
 import os
 os.environ.pop("MAYFLY_CLUSTER", None)
@@ -45,6 +46,13 @@ pathlib.Path(os.environ["MAYFLY_PROCESSES_FILE"]).write_text(json.dumps([[pid, p
 def written(path: Path) -> bool:
     """Whole: there is a moment between the making of a file and its only write."""
     return path.exists() and path.stat().st_size > 0
+
+
+def lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @pytest.fixture
@@ -88,7 +96,7 @@ class TestLocal(BackendConformance):
             env=os.environ | {"PYTHONPATH": "plugins"},
             cwd=Path(__file__).parents[2],
             start_new_session=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
         assert submitter.returncode == -signal.SIGKILL
         wait_for(lambda: len(starts(target, order)) == 1, what="driver started")
@@ -126,18 +134,18 @@ class TestLocal(BackendConformance):
         backend.submit(order, rundir=rundir)
         folder = tmp_path / "staging" / "runs" / plan.name / "jobs" / "run_job" / "1"
         noted = tmp_path / "state" / "clusters" / plan.name / "jobs" / "run_job" / "1" / "processes.json"
-        wait_for(lambda: (folder / "daemon").exists() and (marks == "kept" or written(noted)), what="daemon")
+        wait_for(lambda: written(folder / "daemon") and (marks == "kept" or written(noted)), what="daemon")
         daemon = psutil.Process(int((folder / "daemon").read_text()))
         os.kill(int(starts(target, order)[0]), signal.SIGKILL)
         wait_for(lambda: daemon.ppid() == 1 or daemon.parent() is None or daemon.name() == "sleep", what="orphaned")
         assert daemon.is_running()
         assert backend.delete(plan.name, owner=plan.owner).state is ClusterState.ABSENT
-        assert not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE
+        assert not lives(daemon)
 
     def test_a_pid_that_was_used_again_is_not_ours(
         self, backend: LocalBackend, target: FrozenTarget, plan: Plan, tmp_path: Path
     ) -> None:
-        bystander = subprocess.Popen(["sleep", "60"])
+        bystander = subprocess.Popen(["sleep", "600"])
         try:
             backend.create(plan)
             noted = tmp_path / "state" / "clusters" / plan.name / "jobs" / "run_job" / "1" / "processes.json"
