@@ -29,7 +29,7 @@ T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 8.0
 _ONE_TRY, _SHORTEST_TRY = 20.0, 2.0
 _LAST_PART = 1 / 4
-"""No further try begins in this last part of a verb's time (or its last `_SHORTEST_TRY` seconds, if these are less): cut
+"""No further try begins in this last part of a verb's time, or its last `_SHORTEST_TRY` seconds if these are less: cut
 short it would have no answer, and the clear "busy" of all others would become "nobody knows"."""
 _NO_TOKEN = "metadata from plugin failed"
 """gRPC's words when no token came, said as UNAVAILABLE, whether it was refused or only late."""
