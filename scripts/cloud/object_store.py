@@ -59,24 +59,30 @@ def program() -> Path:
         return path
     if why := missing():
         raise CloudError(why)
+    return go_install(_MODULE, path)
+
+
+def go_install(module: str, path: Path) -> Path:
+    """The program of a Go module (`host/name/.../program@version`) as `path`, built if it is not there yet. CloudError
+    when that fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.parent / ".lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two sessions at once: the second finds it built
         if not path.exists():
-            _build(path)
+            _build(module, path)
     return path
 
 
-def _build(path: Path) -> None:
-    print(f"building fake-gcs-server {VERSION} with Go (1 to 2 minutes, once)", flush=True)
+def _build(module: str, path: Path) -> None:
+    print(f"building {path.name} with Go (1 to 2 minutes, once)", flush=True)
     with tempfile.TemporaryDirectory(prefix=".build-", dir=path.parent) as folder:
         done = subprocess.run(
-            ["go", "install", _MODULE], env=os.environ | {"GOBIN": folder}, cwd=folder, stdin=subprocess.DEVNULL,
+            ["go", "install", module], env=os.environ | {"GOBIN": folder}, cwd=folder, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, check=False,
         )  # fmt: skip
-        built = Path(folder, "fake-gcs-server")
+        built = Path(folder, module.partition("@")[0].rpartition("/")[2])
         if done.returncode or not built.exists():
-            raise CloudError(f"`go install {_MODULE}` failed (exit code {done.returncode}):\n{done.stderr[-2000:]}")
+            raise CloudError(f"`go install {module}` failed (exit code {done.returncode}):\n{done.stderr[-2000:]}")
         os.replace(built, path)
 
 

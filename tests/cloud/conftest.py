@@ -21,8 +21,9 @@ import pytest
 from mayfly.contract import Receipt, Record
 from mayfly.staging.rundir import RunDir
 from mayfly.staging.stores import open_store
-from scripts.cloud import spark
+from scripts.cloud import s3_server, spark
 from scripts.cloud.object_store import ObjectStore
+from scripts.cloud.s3_server import S3Server
 from tests.emulators.dataproc.client import Emulator
 from tests.emulators.dataproc.nodes import missing
 
@@ -136,7 +137,16 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def one_cloud(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Another cloud's store, which nodes reach at the address that it has here."""
+    if why := s3_server.missing():
+        pytest.skip(why)
+    with s3_server.start(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def one_cloud(object_store: ObjectStore, s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     if why := missing() or spark.missing():
         pytest.skip(why)
     folder = tmp_path_factory.mktemp("cloud")
@@ -148,7 +158,7 @@ def one_cloud(object_store: ObjectStore, tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(ROOT / "jobs" / "flights", home / "jobs" / "flights")
     (home / "jobs" / "requirements.txt").write_text("")
     object_store.make_bucket(BUCKET)
-    options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}}
+    options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}, "ports": [s3.port]}
     with Emulator(
         folder / "dataproc", machines="nodes", node_options=options, preempt_notice=12, env=object_store.env
     ) as emulator:

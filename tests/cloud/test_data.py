@@ -1,0 +1,66 @@
+"""Data of other stores on real nodes: S3 and the cluster's own HDFS, by one job on one cluster."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from mayfly.contract import Outcome
+from scripts.cloud.s3_server import S3Server
+from tests.cloud.conftest import Cloud
+from tests.cloud.test_runs import NOBODY
+from tests.emulators.dataproc.nodes.hadoop import HADOOP_GROUP
+
+STORES = """
+import sys
+import dask.dataframe as dd
+import fsspec
+from dask.distributed import Client
+
+flights, between, result = sys.argv[1:]
+with Client():
+    dd.read_csv(flights, blocksize="2 MB", usecols=["carrier", "distance"]).to_parquet(between)
+    found = fsspec.url_to_fs(between)[0]
+    print(len(found.glob(f"{between}/*.parquet")), "parts on HDFS by", type(found).__module__)
+    dd.read_parquet(between).groupby("carrier").distance.sum().to_frame().to_parquet(result)
+"""
+MORE = """
+inputs: {flights: "s3://lake/flights/*.csv"}
+outputs: {between: "hdfs:///tmp/flights", result: "s3://lake/result"}
+env: {AWS_CONFIG_FILE: /shared/lake/keys/aws.config}
+args: ["{{ inputs.flights }}", "{{ outputs.between }}", "{{ outputs.result }}"]
+"""
+pytestmark = pytest.mark.timeout(600)
+
+
+def test_s3_and_hdfs_are_read_and_written(cloud: Cloud, s3: S3Server, flights_data: Path) -> None:
+    bucket = s3.buckets / "lake"
+    (bucket / "flights").mkdir(parents=True)
+    months = sorted(flights_data.glob("flights-2013-0[12].csv"))
+    for path in months:
+        (bucket / "flights" / path.name).write_bytes(path.read_bytes())
+    # As docs/jobs.md says of keys: in a file on a share, open to the script's user and to the workers' group.
+    keys = cloud.lake / "keys" / "aws.config"
+    keys.parent.mkdir()
+    keys.write_text(s3.client_config())
+    os.chown(keys, NOBODY, HADOOP_GROUP)
+    keys.chmod(0o440)
+    cloud.add_job("stores", STORES, target="lake", workers=2, more=MORE)
+    # Nothing opens s3:// without s3fs: said before there is a cluster.
+    assert "add s3fs to jobs/requirements.txt" in cloud.start("run", "stores").end(2)
+    (cloud.home / "jobs" / "stores" / "requirements.txt").write_text("s3fs\nhdfs-native\n")
+    cloud.start("env", "build", "stores", "--target", "lake").end(0)
+
+    run = cloud.start("run", "stores")
+    text = run.end(0)
+    assert "parts on HDFS by hdfs_native.fsspec" in text
+    assert s3.secret not in text
+    record = run.record()
+    assert record.outcome is Outcome.SUCCESS and record.peaks.workers == 2
+    assert run.receipt().rule.startswith("deleted:")
+    asked = pd.concat(pd.read_csv(path, usecols=["carrier", "distance"]) for path in months)
+    found = pd.concat(pd.read_parquet(path) for path in sorted((bucket / "result").glob("*.parquet")))
+    assert found.distance.sort_index().to_dict() == asked.groupby("carrier").distance.sum().to_dict()
