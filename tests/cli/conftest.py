@@ -21,22 +21,28 @@ JOB = """
 cluster:
   workers: 1
   worker: {cores: 1, memory: 600 MB}
-timeout: 2m
-start_timeout: 1m
+timeout: 20m
+start_timeout: 5m
 retries: 0
 """
 TARGETS = """
 targets:
   local:
     backend: local
-    timing: {poll_inline: 200ms, status: 500ms, segment: 500ms, stop_grace: 4s, lease_ttl_inline: 20s}
+    timing: {poll_inline: 200ms, status: 500ms, segment: 500ms, stop_grace: 4s, lease_ttl_inline: 10m}
 """
 WAITS = """
 import sys, time
+from pathlib import Path
 print("working", flush=True)
-time.sleep(60 if len(sys.argv) < 2 else float(sys.argv[1]))
+until = time.monotonic() + 900
+while time.monotonic() < until and not (len(sys.argv) > 1 and Path(sys.argv[1]).exists()):
+    time.sleep(0.1)
 print("done", flush=True)
 """
+"""Its argument, if any: the file for which it waits."""
+PATIENCE = 240.0
+"""Seconds; only turns a hang into a failure."""
 
 
 @dataclass
@@ -58,7 +64,7 @@ class Cli:
         return os.environ | {"MAYFLY_HOME": str(self.home), "MAYFLY_STATE_DIR": str(self.state), "COLUMNS": "120"}
 
     def __call__(
-        self, *arguments: str, timeout: float = 120, more: Mapping[str, str] | None = None
+        self, *arguments: str, timeout: float = PATIENCE, more: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         """`more` = further variables of its environment."""
         command = [sys.executable, "-m", "mayfly", *arguments]
@@ -83,12 +89,14 @@ class Cli:
     def err(self) -> Path:
         return self.home / "err.txt"
 
-    def wait_for(self, text: str, *, file: Path | None = None, seconds: float = 60) -> None:
+    def wait_for(self, text: str, *, file: Path | None = None, seconds: float = PATIENCE) -> None:
         """Until `text` was printed by what `start` started."""
         deadline = time.monotonic() + seconds
-        while text not in (file or self.out).read_text():
-            if time.monotonic() > deadline or self.started[-1].poll() is not None:
-                raise AssertionError(f"{text!r} was never printed:\n{self.out.read_text()}\n{self.err.read_text()}")
+        while True:
+            over = time.monotonic() > deadline or self.started[-1].poll() is not None
+            if text in (file or self.out).read_text(errors="replace"):  # it may end within a character
+                return
+            assert not over, f"{text!r} was never printed:\n{self.out.read_text()}\n{self.err.read_text()}"
             time.sleep(0.1)
 
     def runs(self) -> list[RunDir]:

@@ -42,9 +42,12 @@ PACKAGES = {
     "hello": ("1.0", []),
 }
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or platform.machine() != "x86_64", reason="packs are proven on the nodes' platform only"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        sys.platform != "linux" or platform.machine() != "x86_64", reason="packs are proven on the nodes' platform only"
+    ),
+    pytest.mark.timeout(900),  # a pack is made
+]
 
 
 def wheel(folder: Path, name: str, version: str, requires: list[str]) -> None:
@@ -175,7 +178,7 @@ def test_the_pack_runs_from_any_path_and_owes_this_machine_nothing(packed: EnvCl
         "print(json.dumps([*said, sorted(maps)]))"
     )
     done = subprocess.run(
-        [str(folder / "bin" / "python3"), "-c", code], env={}, cwd="/", capture_output=True, text=True, timeout=120
+        [str(folder / "bin" / "python3"), "-c", code], env={}, cwd="/", capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     prefix, base, file, cached, executable, maps = json.loads(done.stdout)
@@ -185,7 +188,7 @@ def test_the_pack_runs_from_any_path_and_owes_this_machine_nothing(packed: EnvCl
     assert executable.startswith(str(folder))
     assert not [path for path in maps if path.startswith((sys.base_prefix + "/", sys.prefix + "/"))]
     assert not [name for name in names if "/test/" in name or "idlelib" in name or name.endswith(".a")]
-    hello = subprocess.run([str(folder / "bin" / "hello")], capture_output=True, text=True, timeout=60, check=True)
+    hello = subprocess.run([str(folder / "bin" / "hello")], capture_output=True, text=True, timeout=240, check=True)
     assert hello.stdout == f"hello from {folder}\n"
 
 
@@ -199,7 +202,7 @@ def test_byte_code_is_used_whatever_the_times_of_the_files(packed: EnvCli, tmp_p
         [str(tmp_path / "bin" / "python3"), "-v", "-c", "import dask, hello"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
     )
     assert "wrote" not in done.stderr
     assert "code object from" not in "".join(line for line in done.stderr.splitlines() if ".py'" in line)
@@ -336,7 +339,7 @@ def test_without_uv(fresh: EnvCli, tmp_path: Path) -> None:
         env=fresh.environment | {"PATH": str(lonely)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 2

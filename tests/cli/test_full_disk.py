@@ -23,12 +23,13 @@ mark, filler = sys.argv[1:]
 if __name__ == "__main__":
     client = Client()
     with open(filler, "wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-        except OSError as error:
-            print("full:", error.errno, flush=True)
-    time.sleep(3)
+        for _ in range(15):  # for 3 s: what was just being replaced gives room back once
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError as error:
+                print("full:", error.errno, flush=True)
+            time.sleep(0.2)
     with open(mark, "w") as file:
         file.write(str(client.submit(sum, [1, 2]).result()))
 """

@@ -9,14 +9,14 @@ profiles:
   own:
     workers: {min: 1, max: 3}
     worker: {cores: 2, memory: 700 MB}
-    start_timeout: 50s
+    start_timeout: 290s
     dask:
       distributed.worker.memory: {target: 0.85, spill: 0.90, pause: 0.95, terminate: 0.98}
       distributed.adaptive: {interval: 2s, wait-count: 33, target-duration: 30s}
 """
 JOB = """
 retries: 0
-timeout: 2m
+timeout: 20m
 cluster:
   profile: own
   worker: {cores: 1}
@@ -55,7 +55,7 @@ def test_a_profile_reaches_scheduler_and_workers(cli: Cli) -> None:
     assert '"wait-count": 33' in done.stdout and '"interval": "2s"' in done.stdout
     plan = cli.only_run().plan()
     assert plan is not None
-    assert (plan.asked.minimum, plan.asked.maximum, plan.limits.start) == (1, 3, 50)
+    assert (plan.asked.minimum, plan.asked.maximum, plan.limits.start) == (1, 3, 290)
 
 
 def test_an_unknown_profile_makes_nothing(cli: Cli) -> None:

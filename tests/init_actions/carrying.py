@@ -19,7 +19,7 @@ from mayfly.contract import Record
 from mayfly.staging.bundle import upload_bundle
 from mayfly.staging.rundir import AttemptDir, RunDir
 from mayfly.staging.stores import open_store
-from tests.driver.driving import CLUSTER, PATIENCE, make_order
+from tests.driver.driving import CLUSTER, PATIENCE, command_line, make_order
 
 ROOT = Path(__file__).resolve().parents[2]
 CARRIER = ROOT / "init_actions" / "carrier.py"
@@ -47,13 +47,11 @@ class Carried:
 
     def one(self, word: str, *, by: str) -> psutil.Process:
         """The process of this program (`python`, say) that runs this file, in its first role."""
-        return next(
-            process
-            for process in self.everyone()
-            if process.name().startswith(by)
-            and "--driver" not in process.cmdline()
-            and any(part.endswith(word) for part in process.cmdline())
-        )
+        for process in self.everyone():
+            line = command_line(process)
+            if any(part.endswith(word) for part in line) and "--driver" not in line and _name(process).startswith(by):
+                return process
+        raise AssertionError(f"no {by} runs {word}; log:\n{self.log()}")
 
     def wait(self, done: Callable[[], Any], *, timeout: float = PATIENCE) -> Any:
         until = time.monotonic() + timeout
@@ -88,6 +86,13 @@ class Carried:
         self.process.wait(PATIENCE)
         if self.process.stdout:
             self.process.stdout.close()
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 @dataclass

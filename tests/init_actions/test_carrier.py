@@ -13,6 +13,7 @@ import pytest
 
 from mayfly.contract import FailureClass, Outcome
 from scripts.cloud.object_store import ObjectStore
+from tests.driver.driving import PATIENCE, command_line
 from tests.emulators.crooked import Fault, crooked
 from tests.init_actions.carrying import CARRIER, PRINTS_ITS_WORLD, Carried, Carrying, world
 
@@ -33,7 +34,7 @@ def test_it_is_understood_by_the_oldest_python_that_may_run_it() -> None:
 def test_a_job_that_succeeds(carrying: Carrying) -> None:
     strange = {"PYSPARK_GATEWAY_SECRET": "s3cret", "SPARK_HOME": "/x", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     carried = carrying.start(PRINTS_ITS_WORLD, env=strange, job="schöner-job")
-    shown, _ = carried.process.communicate(timeout=120)
+    shown, _ = carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 0, carried.log() + carrying.errors(carried)
     assert carried.record().outcome is Outcome.SUCCESS
     assert "mayfly: driver" in shown and "/jobs/schöner-job/1/" in shown
@@ -47,11 +48,11 @@ def test_a_job_that_succeeds(carrying: Carrying) -> None:
 
 def test_a_run_directory_in_a_bucket(carrying: Carrying, bucket: str) -> None:
     carried = carrying.start("print(1 + 1)", staging=f"{bucket}/stage")
-    carried.process.communicate(timeout=120)
+    carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 0, carried.log() + carrying.errors(carried)
     assert carried.record().outcome is Outcome.SUCCESS
     gone = carrying.start("", staging=f"{bucket}/other", code="code/none.zip")
-    shown, _ = gone.process.communicate(timeout=120)
+    shown, _ = gone.process.communicate(timeout=PATIENCE)
     assert gone.process.returncode == 2
     assert f"{bucket}/other/code/none.zip is missing; clear the run to plan anew" in shown
 
@@ -60,13 +61,13 @@ def test_what_breaks_off_is_fetched_again(carrying: Carrying, bucket: str, objec
     with crooked(object_store.url) as line:
         line.faults.append(Fault(method="GET", where="alt=media", what="half", after=True))
         carried = carrying.start("", staging=f"{bucket}/stage", env={"STORAGE_EMULATOR_HOST": line.url})
-        shown, _ = carried.process.communicate(timeout=120)
+        shown, _ = carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 0, shown + carried.log() + carrying.errors(carried)
 
 
 def test_a_job_that_fails(carrying: Carrying) -> None:
     carried = carrying.start("raise SystemExit(5)")
-    carried.process.communicate(timeout=120)
+    carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 1
     record = carried.record()
     assert (record.outcome, record.exit_code) == (Outcome.FAILED, 5)
@@ -77,7 +78,7 @@ def test_sigterm_is_passed_on(carrying: Carrying) -> None:
     carried = carrying.start(SLEEPS)
     carried.wait_for_line("here we are")
     carried.process.terminate()
-    carried.process.communicate(timeout=120)
+    carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 1
     failure = carried.record().failure
     assert failure is not None and failure.cls is FailureClass.CANCELLED
@@ -103,7 +104,7 @@ def test_a_carrier_that_is_gone_cancels(carrying: Carrying, end: Callable[[Carri
     assert record.outcome is Outcome.CANCELLED
     assert record.failure is not None
     assert "carrier gone" in record.failure.evidence[0]
-    carried.process.wait(120)
+    carried.process.wait(PATIENCE)
     carried.wait_until_gone()
 
 
@@ -125,7 +126,7 @@ def test_a_carrier_that_is_gone_before_the_driver_is_there_leaves_a_record(carry
     code.mkdir(parents=True)
     os.mkfifo(code / "slow.zip")  # whoever reads it waits until somebody writes
     carried = carrying.start(SLEEPS, code="code/slow.zip")
-    carried.wait(lambda: any("--driver" in process.cmdline() for process in carried.everyone()))
+    carried.wait(lambda: any("--driver" in command_line(process) for process in carried.everyone()))
     carried.process.kill()
     (whole,) = [path for path in code.glob("*.zip") if path.name != "slow.zip"]
     (code / "slow.zip").write_bytes(whole.read_bytes())
@@ -144,7 +145,7 @@ def test_a_carrier_that_is_gone_before_the_driver_is_there_leaves_a_record(carry
 )
 def test_what_cannot_be_started_says_why(carrying: Carrying, given: dict[str, str], said: str) -> None:
     carried = carrying.start(SLEEPS, **given)  # type: ignore[arg-type]
-    shown, _ = carried.process.communicate(timeout=120)
+    shown, _ = carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == 2
     assert said in shown + carrying.errors(carried)
     assert carrying.left_over(carried) == []
@@ -157,7 +158,7 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         env=os.environ | {"TMPDIR": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 2

@@ -11,6 +11,7 @@ import pytest
 
 from mayfly.contract import FailureClass, Outcome
 from scripts.cloud import spark
+from tests.driver.driving import PATIENCE
 from tests.init_actions.carrying import CARRIER, Carried, Carrying
 
 WAITS = """
@@ -37,7 +38,7 @@ def test_spark_submit_ends_as_the_driver_does(
     carrying: Carrying, submit: tuple[str, ...], script: str, code: int, outcome: Outcome
 ) -> None:
     carried = carrying.start(script, through=submit)
-    shown, _ = carried.process.communicate(timeout=240)
+    shown, _ = carried.process.communicate(timeout=PATIENCE)
     assert carried.process.returncode == code, carrying.errors(carried)
     assert carried.record().outcome is outcome
     assert "mayfly: driver" in shown
@@ -77,7 +78,7 @@ def test_a_job_that_is_ended_from_above_is_cancelled_and_leaves_nothing(
     assert record.outcome is Outcome.CANCELLED
     assert record.failure is not None and record.failure.cls is FailureClass.CANCELLED
     assert "carrier gone" in record.failure.evidence[0]
-    carried.process.wait(120)
-    _, alive = psutil.wait_procs(everyone, timeout=120)
+    carried.process.wait(PATIENCE)
+    _, alive = psutil.wait_procs(everyone, timeout=PATIENCE)
     assert alive == []
     carried.wait_until_gone()
