@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -12,7 +13,7 @@ from urllib.parse import quote
 
 from mayfly.airflow.standalone import USER, Stack
 
-WAIT_SECONDS = 240.0
+WAIT_SECONDS = 600.0
 """For anything; generous, since it only turns a hang into a failure."""
 
 
@@ -24,14 +25,18 @@ class Api:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The decoded answer; HTTPError as it comes, but for 500, which is tried again: on SQLite the api-server gives
-        up a request that could not write in time, and what it had begun is rolled back."""
+        up a request that could not write in time, and what it had begun is rolled back. So is a GET without an answer,
+        of a server that is slow or is being started again."""
         for pause in (1.0, 2.0, 4.0, 8.0):
             try:
                 return self._call(method, path, body)
             except urllib.error.HTTPError as error:
                 if error.code != 500:
                     raise
-                time.sleep(pause)
+            except (OSError, http.client.HTTPException):
+                if method != "GET":
+                    raise
+            time.sleep(pause)
         return self._call(method, path, body)
 
     def _call(self, method: str, path: str, body: object) -> Any:
@@ -41,7 +46,7 @@ class Api:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {self.token}"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from mayfly.airflow.standalone import Stack, free_port
+from mayfly.airflow.standalone import Stack
 from scripts.hadoop import Hadoop, missing
-from tests.lifecycle.airflow_api import Api, Run
+from tests.lifecycle.airflow_api import WAIT_SECONDS, Api, Run
+from tests.processes import end, free_port, of_cluster
 from tests.verdict.cloud import Cloud
 from tests.verdict.cloud import cloud as make_cloud
 from tests.verdict.cloud import missing as lacks_cloud
@@ -71,6 +72,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud | None) -> Iter
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "45",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
         "AIRFLOW__CORE__PARALLELISM": "4",
+        # On a slow machine a DAG file takes its time, too.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",
+        "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
+        # Another Airflow of this machine may have the usual ones.
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
         **hadoop_client(folder / "hadoop"),
         **(cloud.env if cloud else {}),
     }
@@ -84,10 +91,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory, cloud: Cloud | None) -> Iter
     made.migrate()
     made.start()
     try:
-        made.wait_ready()
+        made.wait_ready(WAIT_SECONDS)
         yield made
     finally:
         made.stop()
+        # Whatever a failed or left out test did not end; nothing new starts any more.
+        for run in (made.project / ".mayfly" / "staging" / "runs").glob("*"):
+            for process in of_cluster(run.name):
+                end(process)
 
 
 @pytest.fixture(scope="session")

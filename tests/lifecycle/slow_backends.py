@@ -17,7 +17,7 @@ from mayfly.contract import Plan
 from mayfly.errors import BackendError, InputError
 from mayfly.states import ClusterState
 
-WAIT_SECONDS = 400.0
+WAIT_SECONDS = 1500.0
 
 
 def signals() -> Path:

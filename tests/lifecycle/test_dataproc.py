@@ -11,7 +11,7 @@ from mayfly.airflow.standalone import Stack
 from tests.verdict.cloud import Cloud, missing
 from tests.verdict.world import Case, SerialApi, World
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def test_a_run_on_dataproc_shows_where_it_is(stack: Stack, cloud: Cloud | None) -> None:
@@ -33,7 +33,7 @@ def test_a_run_on_dataproc_shows_where_it_is(stack: Stack, cloud: Cloud | None) 
     page = urllib.request.Request(
         stack.url + str(found["Report"]), headers={"Authorization": f"Bearer {run.api.token}"}
     )
-    with urllib.request.urlopen(page, timeout=60) as answer:  # from the bucket, by the api-server
+    with urllib.request.urlopen(page, timeout=240) as answer:  # from the bucket, by the api-server
         assert b"master: 1 x n2-" in answer.read()
     created = run.log("create_cluster")
     assert f"cluster {name}: " in created

@@ -13,7 +13,7 @@ from scripts.hadoop import Hadoop, missing
 from tests.lifecycle.airflow_api import Api
 from tests.lifecycle.test_verdicts import OURS, Live
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1500)
 
 
 @pytest.fixture(scope="module")

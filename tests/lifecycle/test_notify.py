@@ -11,7 +11,7 @@ import pytest
 from mayfly.airflow.standalone import Stack
 from tests.lifecycle.airflow_api import Run
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 
 def lines(run: Run, path: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from tests.verdict.runner import Runner
 from tests.verdict.table import Results
 from tests.verdict.world import SerialApi, World
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(2400)
 
 TITLES = (
     "create's supervisor killed; its orphan goes on after the receipt",

@@ -6,7 +6,6 @@ All runs are started first and go on side by side; each test then waits for its 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +19,10 @@ from mayfly.staging.stores import FileStore
 from tests.lifecycle.airflow_api import Api, Run
 from tests.processes import of_cluster
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 OURS = {"plan", "create_cluster", "run_job", "collect_metrics", "delete_cluster", "report"}
-GONE_SECONDS = 20.0
+GONE_SECONDS = 120.0
 
 
 @dataclass
@@ -60,15 +59,8 @@ class Live:
         deadline = time.monotonic() + GONE_SECONDS
         while (left := self.processes(rundir)) and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert not left, f"still running for {rundir.name}: {[process.cmdline() for process in left]}"
+        assert not left, f"still running for {rundir.name}: {left}"
         return True
-
-    def end_all(self, stack: Stack) -> None:
-        """Whatever a failed or left out test did not end. Nothing new starts: the scheduler goes first."""
-        stack.stop()
-        for name in {path.split("/")[1] for path in self.store.list("runs/")}:
-            for process in self.processes(RunDir(self.store, name)):
-                process.kill()
 
     def receipt(self, rundir: RunDir) -> Receipt:
         receipt = rundir.receipt()
@@ -78,7 +70,7 @@ class Live:
 
 
 @pytest.fixture(scope="module")
-def live(stack: Stack) -> Iterator[Live]:
+def live(stack: Stack) -> Live:
     api = Api(stack)
     rows = {
         "marked": api.trigger("long"),
@@ -88,9 +80,7 @@ def live(stack: Stack) -> Iterator[Live]:
         "wrong": api.trigger("wrong"),
         "all ok": api.trigger("quick"),
     }
-    found = Live(api, stack.project, rows)
-    yield found
-    found.end_all(stack)
+    return Live(api, stack.project, rows)
 
 
 def test_all_ok(live: Live) -> None:

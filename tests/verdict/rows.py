@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.processes import end, lives
 from tests.verdict.world import PARTS, Case, Seen, interrupt
 
 Body = Callable[[Case], Seen]
@@ -272,20 +273,22 @@ def _(case: Case) -> Seen:
 def _(case: Case) -> Seen:
     case.trigger(do="task").in_job()
     worker = case.process("dask worker")
-    worker.kill()
-    case.world.until(lambda: not worker.is_running() or worker.status() == "zombie", "its end")
+    end(worker)
+    case.world.until(lambda: not lives(worker), "its end")
     return case.go().seen()
 
 
 @row("host killed", "red · 1/0 · 0 · 1/1")
 def _(case: Case) -> Seen:
-    case.trigger(do="hold").in_job().process("mayfly.driver.host").kill()
+    case.trigger(do="hold").in_job()
+    end(case.process("mayfly.driver.host"))
     return case.seen()
 
 
 @row("driver killed", "red · 1/0 · 0 · 1/1")
 def _(case: Case) -> Seen:
-    case.trigger(do="hold").in_job().process("-m mayfly.driver file:").kill()
+    case.trigger(do="hold").in_job()
+    end(case.process("-m mayfly.driver file:"))
     return case.seen()
 
 
@@ -358,7 +361,7 @@ def _(case: Case) -> Seen:
     with dags_test(case, "inline_once") as process:
         case.in_job()
         interrupt(process)
-        code = process.wait(180)
+        code = process.wait(case.world.patience)
     return case.seen("failed" if code else "success")
 
 
@@ -373,7 +376,7 @@ def _(case: Case) -> Seen:
         interrupt(process)
         time.sleep(1.0)
         interrupt(process)
-        code = process.wait(180)
+        code = process.wait(case.world.patience)
     assert case.processes_left() == 0
     case.remark = "a receipt without help" if case.dir().receipt() else "no receipt before `mayfly delete`"
     assert case.world.mayfly("delete", case.name()).returncode == 0

@@ -12,25 +12,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import psutil
 
-from mayfly.airflow.standalone import Stack, free_port
+from mayfly.airflow.standalone import Stack
 from mayfly.backends.local import LocalBackend
 from mayfly.contract import Plan
 from mayfly.staging.rundir import RunDir
 from mayfly.staging.stores import FileStore, Store
 from mayfly.states import ClusterState
 from tests.lifecycle.airflow_api import Api, Run
-from tests.processes import of_cluster
+from tests.processes import end, free_port, of_cluster
 from tests.verdict.cloud import Cloud
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LIVE = ROOT / "tests" / "lifecycle"
-GONE_SECONDS = 25.0
+GONE_SECONDS = 120.0
 LOOK_SECONDS = 2.0
 PARTS = ("api-server", "scheduler", "dag-processor")
 ACTIVE = ("scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting", "deferred")
@@ -43,6 +44,9 @@ SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "5",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "64",
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+    # On a slow machine a DAG file takes its time, too.
+    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "240",
+    "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "300",
 }
 
 
@@ -119,7 +123,8 @@ class World:
             try:
                 if found := condition():
                     return found
-            except (OSError, HTTPError):  # a loaded Airflow, or one that is being started again
+            # A loaded Airflow, or one that is being started again; a process that has ended while it was looked at.
+            except (OSError, HTTPException, psutil.Error):
                 pass
             time.sleep(LOOK_SECONDS)
         raise AssertionError(f"{what}: not within {self.patience:.0f} s")
@@ -136,7 +141,7 @@ class World:
             start_new_session=True,
         )
         with self.hand(process):
-            output, errors = process.communicate(timeout=180)
+            output, errors = process.communicate(timeout=self.patience)
         print(f"    $ mayfly {' '.join(arguments)} -> {process.returncode}\n{output}{errors}", end="", flush=True)
         return subprocess.CompletedProcess(arguments, process.returncode, output, errors)
 
@@ -175,7 +180,7 @@ class World:
         self.stack.stop()
         for rundir, _ in self.plans():
             for process in self.processes(rundir.name):
-                process.kill()
+                end(process)
 
 
 @dataclass

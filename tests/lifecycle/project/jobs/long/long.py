@@ -10,7 +10,7 @@ from dask.distributed import Client
 
 if __name__ == "__main__":
     with Client() as client:
-        busy = client.submit(time.sleep, 600)
-        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True):
+        busy = client.submit(time.sleep, 3000)
+        with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3000)"], start_new_session=True):
             print("both are running", flush=True)
             busy.result()

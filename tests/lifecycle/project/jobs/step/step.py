@@ -11,7 +11,7 @@ import time
 import uuid
 from pathlib import Path
 
-MOST_SECONDS = 540.0
+MOST_SECONDS = 1500.0
 
 
 def hold(go: str) -> None:
