@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mayfly.driver.launchers.watchdog import Watchdog
+from tests.driver.driving import PATIENCE
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def test_it_is_heard_and_ends_when_the_driver_does(masters: list[subprocess.Pope
     async def work() -> None:
         watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: None)
         await watchdog.start()
-        master = start_master(watchdog.script("127.0.0.1", grace=3), masters)
-        await asyncio.wait_for(watchdog.seen.wait(), 30)
-        await asyncio.sleep(5)  # longer than the grace
+        master = start_master(watchdog.script("127.0.0.1", grace=8), masters)
+        await asyncio.wait_for(watchdog.seen.wait(), PATIENCE)
+        await asyncio.sleep(10)  # longer than the grace
         assert master.poll() is None
         await watchdog.close()
         began = time.monotonic()
-        code = await asyncio.to_thread(master.wait, 60)
+        code = await asyncio.to_thread(master.wait, PATIENCE)
         assert code == 1
         assert time.monotonic() - began >= 2
         assert master.stderr is not None
@@ -53,17 +54,20 @@ def test_it_is_heard_and_ends_when_the_driver_does(masters: list[subprocess.Pope
 def test_somebody_else_on_the_port_is_not_the_driver(masters: list[subprocess.Popen[bytes]]) -> None:
     async def work() -> None:
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while await reader.readline():
-                writer.write(b"hello\n")
-            writer.close()
+            try:
+                while await reader.readline():
+                    asked.set()
+                    writer.write(b"hello\n")
+            finally:
+                writer.close()
 
+        asked = asyncio.Event()
+        stranger = await asyncio.start_server(answer, "127.0.0.1", 0)
         watchdog = Watchdog(bind="127.0.0.1", ports=(0, 0), said=lambda worker, text: None)
-        await watchdog.start()
+        watchdog.port = stranger.sockets[0].getsockname()[1]  # the driver had it before
         script = watchdog.script("127.0.0.1", grace=2)
-        port = watchdog.port
-        await watchdog.close()
-        stranger = await asyncio.start_server(answer, "127.0.0.1", port)
-        assert await asyncio.to_thread(start_master(script, masters).wait, 60) == 1
+        assert await asyncio.to_thread(start_master(script, masters).wait, PATIENCE) == 1
+        assert asked.is_set()
         stranger.close()
 
     asyncio.run(work())
@@ -75,7 +79,7 @@ def test_who_does_not_know_the_word_is_not_heard() -> None:
         await watchdog.start()
         reader, writer = await asyncio.open_connection("127.0.0.1", watchdog.port)
         writer.write(b"wrong 3 I am a worker\n")
-        assert await asyncio.wait_for(reader.read(), 30) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         assert not watchdog.seen.is_set()
         writer.close()
         await watchdog.close()
@@ -124,7 +128,7 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, change: dict[str, o
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-E", "-s", str(WORKER), cwd=tmp_path, env={"MAYFLY_WORKER_NAME": "3"}
         )
-        assert await asyncio.wait_for(process.wait(), 60) == 78
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 78
         assert heard
         assert heard[0][0] == "3"
         assert heard[0][1].startswith(said) or said in heard[0][1]

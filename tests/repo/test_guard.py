@@ -38,7 +38,12 @@ def test_the_end_of_a_session_is_looked_at(tmp_path: Path, test: str, ci: bool, 
     (folder / "conftest.py").write_text(GUARD.read_text().replace("_GONE_SECONDS = 60.0", "_GONE_SECONDS = 0.5"))
     (folder / "test_it.py").write_text(test)
     path = os.pathsep.join([str(GUARD.parents[1]), os.environ.get("PYTHONPATH", "")])  # what it imports
-    environment = os.environ | {"CI": "true" if ci else "", "DASK_CONFIG": "nowhere", "PYTHONPATH": path}
+    environment = os.environ | {
+        "CI": "true" if ci else "",
+        "DASK_CONFIG": "nowhere",
+        "PYTHONPATH": path,
+        "PYTEST_ADDOPTS": "",
+    }
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir", str(tmp_path), str(folder)]
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=240
