@@ -21,7 +21,7 @@ export MAYFLY_HOME := $(CURDIR)
 # No news from elsewhere while we work: no update checks, no usage reports.
 export SCARF_ANALYTICS := false
 
-.PHONY: chaos-cloud killpoints help install demo demo-yarn demo-cloud cloud-up cloud-down data test check format up bench bench-yarn bench-cloud verdict wheel lock compose-env yarn-up yarn-down test-hadoop clean
+.PHONY: chaos-cloud killpoints help install demo demo-yarn demo-cloud cloud-up cloud-down data test check format up bench bench-yarn bench-cloud verdict wheel lock compose-env yarn-up yarn-down test-hadoop test-libhdfs clean
 
 help:  ## this text
 	@echo "Mayfly: a Python/Dask job on a cluster that lives exactly as long as the job"
@@ -112,6 +112,9 @@ cloud-down: $(STAMP)  ## end them, with all their clusters
 
 test-hadoop: $(STAMP)  ## the tests on a real Hadoop, with another version: make test-hadoop HADOOP=3.3.6
 	TEST_HADOOP=$(HADOOP) $(BIN)/python -m pytest tests/yarn tests/launchers $(PYTEST_ARGS)
+
+test-libhdfs: $(STAMP)  ## hdfs:// by Arrow on a real Hadoop; takes a C compiler, so `make test` leaves it out
+	$(BIN)/python -m pytest tests/yarn/libhdfs.py $(PYTEST_ARGS)
 
 clean:  ## remove environments, caches, demo data and the local Airflow; refuses while a run is alive
 	@bash scripts/clean.sh

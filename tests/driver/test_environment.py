@@ -41,7 +41,7 @@ def test_who_names_hdfs_gets_what_its_client_needs(tmp_path: Path, monkeypatch: 
     assert "CLASSPATH" not in base_environment(make_order(), **where, ambient=os.environ)
     given = base_environment(asks, **where, ambient={**os.environ, "CLASSPATH": "/mine"})
     assert given["CLASSPATH"] == "/mine"
-    worker = variables_of({"env": {}, "hdfs_user": "root"}, str(tmp_path), str(tmp_path))
+    worker = variables_of({"env": {}, "hdfs_user": "root", "hdfs": {}}, str(tmp_path), str(tmp_path))
     assert (worker["CLASSPATH"], worker["HADOOP_USER_NAME"]) == ("/etc/hadoop/conf:/lib/a.jar", "root")
     assert "CLASSPATH" not in variables_of({"env": {}, "hdfs_user": ""}, str(tmp_path), str(tmp_path))
     native, java = tmp_path / "lib" / "native", tmp_path / "jdk" / "bin" / "java"
@@ -56,5 +56,10 @@ def test_who_names_hdfs_gets_what_its_client_needs(tmp_path: Path, monkeypatch: 
     assert "-Xrs" in found["LIBHDFS_OPTS"], "or a JVM would take SIGTERM from Python"
     mine = {"ARROW_LIBHDFS_DIR": "/a", "JAVA_HOME": "/b", "LIBHDFS_OPTS": "-Xmx1g", "CLASSPATH": "/c"}
     assert base_environment(asks, **where, ambient={"PATH": path, **mine}).items() >= mine.items()
-    command.unlink()  # a node without it: Arrow says what it misses
+    command.unlink()
+    container = {"env": {}, "hdfs_user": "root", "hdfs": {"CLASSPATH": str(java), "ARROW_LIBHDFS_DIR": "/not/here"}}
+    worker = variables_of(container, str(tmp_path), str(tmp_path))
+    assert worker["CLASSPATH"] == str(java), "it knows no command, but what the driver knows is here, too"
+    assert worker.get("ARROW_LIBHDFS_DIR") != "/not/here"
+    # A node without it: Arrow says what it misses
     assert "CLASSPATH" not in base_environment(asks, **where, ambient={"PATH": str(tmp_path)})

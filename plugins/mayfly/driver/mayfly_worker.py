@@ -90,50 +90,54 @@ def goes_away(settings, node):
     return said.partition(b"\r\n\r\n")[2].strip() == b"TRUE"
 
 
-def hdfs_variables(environment):
+def hdfs_variables(environment, known=None):
     """What Arrow's client of hdfs:// wants to find, as far as the variables do not say so: Hadoop's class path, which
-    the node's own command knows, its native library, Java. Nothing where that cannot be found out: Arrow will say what
-    it misses. The client of the package hdfs-native needs none of these."""
-    found = {}
-    if not environment.get("CLASSPATH"):
-        try:
-            told = subprocess.run(
-                ["hdfs", "classpath", "--glob"],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=60,
-                check=True,
-            )
-            found["CLASSPATH"] = told.stdout.decode("utf-8", "replace").strip()
-        except (OSError, subprocess.SubprocessError) as error:
-            print(f"mayfly: no class path for hdfs://: {error}", file=sys.stderr)
+    the node's own command knows, its native library, Java. `known`: what the driver's machine has found; taken where it
+    is here, too, since a container need not have Hadoop's commands on its path. Nothing where that cannot be found out:
+    Arrow will say what it misses. The client of the package hdfs-native needs none of these."""
     path = environment.get("PATH", os.defpath)
-    if not environment.get("JAVA_HOME"):
-        java = os.path.realpath(shutil.which("java", path=path) or "")
-        if java.endswith("/bin/java"):
-            found["JAVA_HOME"] = java[: -len("/bin/java")]
-    if not environment.get("ARROW_LIBHDFS_DIR"):
-        homes = [environment.get(name) for name in ("HADOOP_HOME", "HADOOP_COMMON_HOME", "HADOOP_HDFS_HOME")]
-        command = os.path.realpath(shutil.which("hdfs", path=path) or "")
-        homes += [os.path.dirname(os.path.dirname(command)), "/usr/lib/hadoop"]
-        folders = [os.path.join(home, "lib", "native") for home in homes if home] + ["/usr/lib64", "/usr/lib"]
-        there = [folder for folder in folders if os.path.exists(os.path.join(folder, "libhdfs.so"))]
-        if there:
-            found["ARROW_LIBHDFS_DIR"] = there[0]
-    if not environment.get("LIBHDFS_OPTS"):
+    java = os.path.realpath(shutil.which("java", path=path) or "")
+    command = os.path.realpath(shutil.which("hdfs", path=path) or "")
+    homes = [environment.get(name) for name in ("HADOOP_HOME", "HADOOP_COMMON_HOME", "HADOOP_HDFS_HOME")]
+    homes += [os.path.dirname(os.path.dirname(command)), "/usr/lib/hadoop"]
+    folders = [os.path.join(home, "lib", "native") for home in homes if home] + ["/usr/lib64", "/usr/lib"]
+    there = [folder for folder in folders if os.path.exists(os.path.join(folder, "libhdfs.so"))]
+    found = {
+        "JAVA_HOME": java[: -len("/bin/java")] if java.endswith("/bin/java") else "",
+        "ARROW_LIBHDFS_DIR": there[0] if there else "",
+        "CLASSPATH": "" if environment.get("CLASSPATH") else class_path(environment),
         # A whole JVM in each process. It must leave signals to Python, and may not take a quarter of the machine, which
         # nobody has counted.
-        found["LIBHDFS_OPTS"] = "-Xrs -Xmx512m"
-    return found
+        "LIBHDFS_OPTS": "-Xrs -Xmx512m",
+    }
+    for name, value in (known or {}).items():
+        if not found.get(name) and any(os.path.exists(part) for part in value.split(os.pathsep)):
+            found[name] = value
+    return {name: value for name, value in found.items() if value and not environment.get(name)}
+
+
+def class_path(environment):
+    """Hadoop's, each jar by its name; empty where this machine does not know."""
+    try:
+        told = subprocess.run(
+            ["hdfs", "classpath", "--glob"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return told.stdout.decode("utf-8", "replace").strip()
 
 
 def variables_of(settings, folder, job):
     """The worker's environment: YARN's, the job's `env:`, ours."""
     variables = dict(os.environ)
     if settings["hdfs_user"]:  # the script and all workers are one user there
-        variables.update(hdfs_variables(variables))
+        variables.update(hdfs_variables(variables, settings["hdfs"]))
         variables["HADOOP_USER_NAME"] = settings["hdfs_user"]
     given = settings["env"]
     variables.update(given)

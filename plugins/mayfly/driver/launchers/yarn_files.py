@@ -28,6 +28,8 @@ from mayfly.driver.launchers.sizing import worker_limit
 from mayfly.yarn.site import user_of
 
 WORKER = Path(__file__).parent.parent / "mayfly_worker.py"
+HDFS_VARIABLES = ("CLASSPATH", "ARROW_LIBHDFS_DIR", "JAVA_HOME")
+"""What Arrow's client of hdfs:// needs; see `hdfs_variables`."""
 DEATH_TIMEOUT = 60
 """Seconds after which a worker that cannot reach the scheduler ends."""
 
@@ -49,6 +51,7 @@ def worker_files(
         "watchdog": watchdog,
         "patience": DEATH_TIMEOUT,
         "hdfs_user": user_of(os.environ) if speaks_of_hdfs(launch.order) else "",
+        "hdfs": {name: os.environ[name] for name in HDFS_VARIABLES if name in os.environ},
         "arguments": _port_arguments(ports),
     }
     write_private(folder / "mayfly.json", json.dumps(settings, ensure_ascii=False).encode())
