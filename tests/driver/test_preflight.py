@@ -92,6 +92,8 @@ class ForgetsItsKeys(AbstractFileSystem):  # type: ignore[misc]
     def info(self, path: str, **kwargs: object) -> dict[str, object]:
         if path.startswith("lake"):
             raise PermissionError("Forbidden")
+        if path.startswith("programs"):
+            raise FileNotFoundError(2, "No such file or directory", "/usr/local/bin/keys")
         raise FileNotFoundError("The specified bucket does not exist.")
 
     def makedirs(self, path: str, exist_ok: bool = False) -> None:
@@ -118,6 +120,7 @@ def test_a_store_that_does_not_answer_is_not_an_absent_file() -> None:
 def test_a_store_that_does_not_let_us_in_is_not_an_empty_one() -> None:
     problems = unreadable({"file": "s3://lake/a", "glob": "s3://lake/data/*.csv"})
     assert problems == dict.fromkeys(["file", "glob"], "PermissionError: Forbidden")
+    assert "/usr/local/bin/keys" in unreadable({"file": "s3://programs/a"})["file"], "not the object is missing"
 
 
 @pytest.mark.usefixtures("odd_stores")

@@ -133,7 +133,7 @@ def _nothing_matches(filesystem: Any, place: str) -> str:
 def _absent(filesystem: Any, error: FileNotFoundError) -> str:
     """The bucket is told from the object, and a file system that is there from one that does not answer."""
     said = str(error)
-    if "bucket" in said.lower():
+    if "bucket" in said.lower() or error.filename:  # the latter is a file of this machine, such as a program for keys
         return f"does not exist: {said}"
     if "hdfs" in _protocols(filesystem):
         try:
