@@ -14,6 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 MAKE_DATA = ROOT / "scripts" / "make_demo_data.py"
 GROUP = ["carrier", "origin", "month"]
 
+pytestmark = pytest.mark.timeout(900)
+
 
 def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DASK_", "MAYFLY_"))}
@@ -23,7 +25,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
         "PYTHONWARNINGS": "ignore::UserWarning:distributed.node",  # port 8787 may be taken by another test
     }
     return subprocess.run(
-        [sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=240
+        [sys.executable, *map(str, command)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=600
     )
 
 
@@ -65,7 +67,6 @@ def expected(flights: pd.DataFrame, *, column: str, months: tuple[int, int], min
     return pd.DataFrame(rows).sort_values(GROUP, ignore_index=True)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("delay", "months", "min_flights"),
     [("arrival", (1, 12), 20), ("departure", (6, 7), 1)],
@@ -94,7 +95,6 @@ def test_flights_agrees_with_pandas(
     assert "JetBlue Airways" in done.stdout  # from the file beside the script
 
 
-@pytest.mark.timeout(300)
 def test_flights_without_any_group_writes_an_empty_table(data: Path, tmp_path: Path) -> None:
     script = ROOT / "jobs" / "flights" / "flights.py"
     done = run(script, data, tmp_path / "delays", "--min-flights=100000", cwd=tmp_path)

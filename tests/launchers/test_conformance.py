@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from mayfly.contract import Outcome, YarnPlan
+from mayfly.contract import Limits, Outcome, YarnPlan
 from mayfly.driver.launchers import base
 from mayfly.driver.launchers.sizing import worker_limit
 from tests.driver.driving import Drive, Driving
 
 LAUNCHERS = ["processes", "yarn"]
 
-pytestmark = pytest.mark.timeout(600)  # a Hadoop is started
+pytestmark = pytest.mark.timeout(1500)  # a Hadoop is started
 
 ODD = 'it\'s "$(id)" `x` $HOME\ntwo ✓'
 MEMORY = 500_000_000
@@ -71,7 +71,7 @@ def tell(what, value):
     print("TOLD " + json.dumps({what: value}), flush=True)
 
 def until(condition):
-    end = time.monotonic() + 150
+    end = time.monotonic() + 300
     while not condition() and time.monotonic() < end:
         time.sleep(0.1)
 
@@ -130,8 +130,9 @@ FILES = {
 @pytest.fixture(scope="module", params=LAUNCHERS)
 def launched(request: pytest.FixtureRequest, driving: Driving) -> tuple[Drive, dict[str, Any]]:
     environment = request.getfixturevalue("hadoop_session").env if request.param == "yarn" else {}
-    drive = driving.run(
+    drive = driving.start(
         FILES,
+        limits=Limits(start=300, job=900, stall=0),
         environment=environment,
         launcher=request.param,
         yarn=YarnPlan(fast_heartbeat=True),
@@ -142,7 +143,7 @@ def launched(request: pytest.FixtureRequest, driving: Driving) -> tuple[Drive, d
         env={"ODD": ODD},
         dask={"distributed.worker.memory.spill": 0.66, "my-library": {"setting": "kept"}},
     )
-    assert drive.record().outcome is Outcome.SUCCESS, drive.log()
+    assert drive.record(timeout=1200).outcome is Outcome.SUCCESS, drive.log()
     told: dict[str, Any] = {}
     for line in drive.log().splitlines():
         if line.startswith("TOLD "):
