@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
 from itertools import count
@@ -52,7 +52,7 @@ def target(folder: Path = Path("/nowhere"), **about: Any) -> FrozenTarget:
         backend="local",
         launcher="processes",
         staging=f"file://{folder}",
-        timing=Timing(poll=((1e12, 0.02),), lease_ttl=60.0),
+        timing=Timing(poll=((1e12, 0.02),), lease_ttl=36_000.0),
         **about,
     )
 
@@ -84,6 +84,13 @@ def test_a_plugins_folder_is_no_installation() -> None:
 
 
 # ---------------------------------------------------------------- the trigger
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a test is about wakes its task, also where a disk stands still for half a minute."""
+    monkeypatch.setattr(triggers, "SILENT_SECONDS", 3600.0)
+    monkeypatch.setattr(triggers, "LOOK_SECONDS", 3600.0)
 
 
 @pytest.fixture
@@ -204,16 +211,8 @@ def test_wakes_when_the_heartbeat_stops(attempt: AttemptDir, monkeypatch: pytest
     monkeypatch.setattr(triggers, "SILENT_SECONDS", 0.5)
     fast = trigger(attempt)
     fast.handle = Handle(name=NAME, target=_with(fast, status=0.001)).to_json()
-    looked, beats = fast._look, count(2)
     beating = True
-
-    def look(handle: Handle) -> Any:
-        """A driver that never beats too late, whatever else this machine does."""
-        if beating:
-            beat(attempt, next(beats))
-        return looked(handle)
-
-    fast._look = look  # type: ignore[method-assign]
+    beats_before_each_look(fast, attempt, lambda: beating)
 
     async def story() -> str:
         nonlocal beating
@@ -226,6 +225,18 @@ def test_wakes_when_the_heartbeat_stops(attempt: AttemptDir, monkeypatch: pytest
     assert asyncio.run(story()) == "time to look at the backend"
 
 
+def beats_before_each_look(made: JobTrigger, attempt: AttemptDir, lives: Callable[[], bool] = lambda: True) -> None:
+    """A driver that never beats too late, whatever else this machine does."""
+    looked, numbers = made._look, count(2)
+
+    def look(handle: Handle) -> Any:
+        if lives():
+            beat(attempt, next(numbers))
+        return looked(handle)
+
+    made._look = look  # type: ignore[method-assign]
+
+
 def _with(made: JobTrigger, **timing: Any) -> FrozenTarget:
     found = Handle.from_json(made.handle).target
     return replace(found, timing=replace(found.timing, **timing))
@@ -234,6 +245,7 @@ def _with(made: JobTrigger, **timing: Any) -> FrozenTarget:
 def test_wakes_long_before_the_lease_would_be_stale(attempt: AttemptDir) -> None:
     made = trigger(attempt)
     made.handle = Handle(name=NAME, target=_with(made, lease_ttl=0.9)).to_json()
+    beats_before_each_look(made, attempt)  # so nothing else wakes it
     assert asyncio.run(event(made)) == "time to look at the backend"
 
 
