@@ -29,7 +29,7 @@ with Client():
 """
 MORE = """
 inputs: {flights: "s3://lake/flights/*.csv"}
-outputs: {between: "hdfs:///tmp/flights", result: "s3://lake/result"}
+outputs: {between: "hdfs:///user/mayfly/flights", result: "s3://lake/result"}
 env: {AWS_CONFIG_FILE: /shared/lake/keys/aws.config}
 args: ["{{ inputs.flights }}", "{{ outputs.between }}", "{{ outputs.result }}"]
 """

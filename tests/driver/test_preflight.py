@@ -76,7 +76,7 @@ class AnswersNothing(AbstractFileSystem):  # type: ignore[misc]
     cachable = False
 
     def info(self, path: str, **kwargs: object) -> dict[str, object]:
-        raise FileNotFoundError(2, "No such file or directory")
+        raise FileNotFoundError(2, "No such file or directory", path)
 
     def ls(self, path: str, detail: bool = True, **kwargs: object) -> list[object]:
         raise OSError(255, "HDFS list directory failed")

@@ -393,7 +393,7 @@ KNOWN |= {
     ),
     "a key of the wrong secret": (
         no_data("s3://lake/out", f"PermissionError: {S3_SIGNATURE}", "output"),
-        FailureClass.PERMISSION, False, "signature", "never put the keys themselves",
+        FailureClass.PERMISSION, False, "signature", "no place in `env`",
     ),
     "a key that may not look": (
         no_data("s3://lake/a.csv", "PermissionError: Forbidden"),

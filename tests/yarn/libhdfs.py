@@ -26,8 +26,8 @@ def seen():
 
 with Client() as client:
     frame = dd.from_pandas(pd.DataFrame({"a": range(1000)}), npartitions=4)
-    frame.to_parquet("hdfs:///tmp/arrow/table")
-    print("SUM", dd.read_parquet("hdfs:///tmp/arrow/table").a.sum().compute(), flush=True)
+    frame.to_parquet("hdfs:///user/arrow/table")
+    print("SUM", dd.read_parquet("hdfs:///user/arrow/table").a.sum().compute(), flush=True)
     print("BY", {(module, user) for module, user, _ in client.run(seen).values()}, flush=True)
 """
 pytestmark = pytest.mark.timeout(900)
@@ -47,7 +47,7 @@ def run(driving: Driving, hadoop: Hadoop, **given: Any) -> Drive:
 
 
 def test_arrow_finds_all_it_needs_in_script_and_containers(driving: Driving, hadoop: Hadoop) -> None:
-    drive = run(driving, hadoop, outputs={"table": "hdfs:///tmp/arrow"})
+    drive = run(driving, hadoop, outputs={"table": "hdfs:///user/arrow"})
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()
     assert f"SUM {sum(range(1000))}" in drive.log()
     assert "BY {('fsspec.implementations.arrow', 'root')}" in drive.log()

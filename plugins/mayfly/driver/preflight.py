@@ -113,7 +113,7 @@ def _read_problem(location: str) -> str:
     try:
         found = filesystem.info(place)
     except FileNotFoundError as error:
-        return _absent(filesystem, error)
+        return _absent(filesystem, place, error)
     if found["type"] == "file":
         filesystem.read_block(place, 0, 1)
     return ""
@@ -126,20 +126,22 @@ def _nothing_matches(filesystem: Any, place: str) -> str:
         filesystem.info(folder or "/")
     except FileNotFoundError as error:
         bucket = "the bucket " if _has_buckets(filesystem) and "/" not in folder.strip("/") else ""
-        return f"no file matches: {bucket}{folder or '/'} {_absent(filesystem, error)}"
+        return f"no file matches: {bucket}{folder or '/'} {_absent(filesystem, folder, error)}"
     return "no file matches"
 
 
-def _absent(filesystem: Any, error: FileNotFoundError) -> str:
+def _absent(filesystem: Any, place: str, error: FileNotFoundError) -> str:
     """The bucket is told from the object, and a file system that is there from one that does not answer."""
     said = str(error)
-    if "bucket" in said.lower() or error.filename:  # the latter is a file of this machine, such as a program for keys
+    if "bucket" in said.lower():
         return f"does not exist: {said}"
     if "hdfs" in _protocols(filesystem):
         try:
             filesystem.info("/")
         except FileNotFoundError:  # Arrow's word for whatever goes wrong; Java's own goes to the log
             raise ConnectionError("the NameNode does not answer, not even for /; the log has Java's reason") from None
+    if error.filename and error.filename != place:  # a file of this machine, such as a program that fetches keys
+        return f"does not exist: {said}"
     return "does not exist"
 
 
@@ -226,6 +228,22 @@ def _write_and_delete(folder: str, probe: str) -> None:
     filesystem.rm_file(f"{place.rstrip('/')}/{probe}")
 
 
+# In threads: some clients try for minutes before they say that nobody answers, and the scheduler gives up a worker that
+# it does not hear for so long.
+
+
+async def _read(inputs: Mapping[str, str]) -> dict[str, str]:
+    import asyncio
+
+    return await asyncio.to_thread(unreadable, inputs)
+
+
+async def _write(folders: Mapping[str, str]) -> dict[str, str]:
+    import asyncio
+
+    return await asyncio.to_thread(unwritable, folders)
+
+
 async def run(
     scheduler: Any, *, inputs: Mapping[str, str], outputs: Mapping[str, str], security: Any
 ) -> dict[str, str]:
@@ -245,8 +263,7 @@ async def run(
         if difference := compare_versions(mine["versions"], theirs):
             raise PreflightError("version", difference)
         if inputs:
-            here = await asyncio.to_thread(unreadable, inputs)
-            there: dict[str, Any] = await client.run(unreadable, dict(inputs))
+            here, there = await asyncio.gather(_read(inputs), client.run(_read, dict(inputs)))
             found = {f"the script's side, {mine['who']}": here}
             found |= {
                 f"{names.get(a, a)}, {reports[a]['who']}": problems for a, problems in there.items() if a in reports
@@ -260,7 +277,7 @@ async def run(
                 except Exception as error:
                     problem = _words(error, location)
                     _complain("output", outputs, {f"the script's side, {mine['who']}": {name: problem}}, "make")
-            there = await client.run(unwritable, folders)
+            there = await client.run(_write, folders)
             found = {
                 f"{names.get(a, a)}, {reports[a]['who']} (the folder was made by {mine['who']})": problems
                 for a, problems in there.items()

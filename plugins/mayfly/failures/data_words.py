@@ -31,8 +31,8 @@ LIBHDFS = (
 )
 KEYS = (
     "The store answered and refused: no keys, wrong ones, or keys that may not do this. gs:// asks as the nodes' "
-    "service account. s3:// takes its keys from the file that AWS_CONFIG_FILE under `env` in job.yaml names, on all "
-    "nodes and open to both users; never put the keys themselves there (docs/jobs.md)."
+    "service account. s3:// takes its keys from the file that AWS_CONFIG_FILE under `env` in job.yaml names: it must "
+    "be on all nodes and open to both users. The keys themselves have no place in `env` (docs/jobs.md)."
 )
 ANSWER = (
     "Nobody answered at this address from there. See whether the store runs, whether name and port are right (s3:// on "
