@@ -20,7 +20,8 @@ from .daemon import Daemon, marked
 from .jars import HadoopError
 
 _READY_SECONDS = 240.0
-"""For the start; a quiet machine needs 12 s; with a load of 30 on 2 cores it was 90 s."""
+"""For the start; a quiet machine needs 12 s; with a load of 30 on 2 cores it was 90 s. And for whatever should happen
+at once: a machine may have much else to do."""
 MAINS = {
     "namenode": "org.apache.hadoop.hdfs.server.namenode.NameNode",
     "datanode": "org.apache.hadoop.hdfs.server.datanode.DataNode",
@@ -207,7 +208,7 @@ class Hadoop:
         url = f"{self.rm_url}/ws/v1/cluster/{path}" + (f"?user.name={user}" if user else "")
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
-        with _OPENER.open(urllib.request.Request(url, data, headers, method=method), timeout=10) as answer:
+        with _OPENER.open(urllib.request.Request(url, data, headers, method=method), timeout=60) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 
@@ -234,7 +235,7 @@ class Hadoop:
 
     # ------------------------------------------------------------ waiting
 
-    def wait(self, what: str, happened: Callable[[], bool], seconds: float = 60.0) -> None:
+    def wait(self, what: str, happened: Callable[[], bool], seconds: float = _READY_SECONDS) -> None:
         """Poll until something is so; HadoopError that says `what` was waited for, when it is not so in time."""
         deadline = time.monotonic() + seconds
         while True:
@@ -242,7 +243,7 @@ class Hadoop:
                 if happened():
                     return
                 last = "it is not so"
-            except (OSError, ValueError, KeyError) as error:
+            except (OSError, ValueError, LookupError, TypeError) as error:  # half an answer, too
                 last = f"{type(error).__name__}: {error}"
             if time.monotonic() > deadline:
                 raise HadoopError(f"waited {seconds:g} s for this: {what}; {last}")
@@ -264,7 +265,7 @@ class Hadoop:
 
     def _hdfs_ready(self) -> bool:
         bean = "Hadoop:service=NameNode,name=FSNamesystemState"
-        with _OPENER.open(f"http://{self.settings.at('namenode.http')}/jmx?qry={bean}", timeout=10) as answer:
+        with _OPENER.open(f"http://{self.settings.at('namenode.http')}/jmx?qry={bean}", timeout=60) as answer:
             state = json.load(answer)["beans"][0]
         return state["FSState"] == "Operational" and state["NumLiveDataNodes"] == 1
 
@@ -390,7 +391,7 @@ class Hadoop:
         """`yarn rmadmin ...`; what it printed. HadoopError when it failed."""
         return self.command("yarn", "rmadmin", *arguments)
 
-    def command(self, *argv: str, seconds: float = 120.0) -> str:
+    def command(self, *argv: str, seconds: float = _READY_SECONDS) -> str:
         """Run `yarn ...` or `hdfs ...` against this cluster; what it printed. HadoopError when it failed."""
         done = subprocess.run(
             [str(self.folder / "bin" / argv[0]), *argv[1:]], env=os.environ | self.env, stdin=subprocess.DEVNULL,

@@ -40,7 +40,9 @@ class Daemon:
                 start_new_session=True,
             )  # fmt: skip
         pid = self._child.pid
-        self.file.write_text(json.dumps({"pid": pid, "started": started(pid)}))
+        beside = self.file.with_suffix(".new")
+        beside.write_text(json.dumps({"pid": pid, "started": started(pid)}))
+        beside.replace(self.file)
 
     @property
     def pid(self) -> int | None:

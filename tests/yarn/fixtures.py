@@ -21,7 +21,7 @@ def hadoop_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]
     """One Hadoop for all tests: CapacityScheduler, HDFS, two nodes. Use `hadoop`."""
     if why := missing(VERSION):
         pytest.skip(why)
-    with Hadoop(tmp_path_factory.mktemp("hadoop"), VERSION, node_expiry=20.0) as cluster:
+    with Hadoop(tmp_path_factory.mktemp("hadoop"), VERSION, node_expiry=40.0) as cluster:
         yield cluster
 
 

@@ -31,11 +31,20 @@ def running(hadoop: Hadoop, app_id: str) -> list[int]:
     return hadoop.containers(container(hadoop, app_id))
 
 
+def last_attempt(hadoop: Hadoop, app_id: str) -> dict[str, Any]:
+    """KeyError while there is none; how an empty list is said differs by version."""
+    told = hadoop.get(f"apps/{app_id}/appattempts").get("appAttempts") or {}
+    found: list[dict[str, Any]] = told.get("appAttempt") or []
+    if not found:
+        raise KeyError(f"{app_id} has no attempt yet")
+    return found[-1]
+
+
 def container(hadoop: Hadoop, app_id: str) -> str:
-    return hadoop.get(f"apps/{app_id}/appattempts")["appAttempts"]["appAttempt"][-1]["containerId"]
+    return last_attempt(hadoop, app_id)["containerId"]
 
 
 def node_of(hadoop: Hadoop, app_id: str) -> int:
     """Number of the node on which the application's container runs."""
-    host = hadoop.get(f"apps/{app_id}/appattempts")["appAttempts"]["appAttempt"][-1]["nodeId"].partition(":")[0]
+    host = last_attempt(hadoop, app_id)["nodeId"].partition(":")[0]
     return 1 if host == "localhost" else int(host.rpartition(".")[2])

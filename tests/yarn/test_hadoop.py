@@ -64,7 +64,7 @@ def test_a_killed_node_is_lost_and_its_containers_are_orphans_or_die_with_it(had
     assert alive(pids)
     hadoop.kill_node(node, containers=True)
     hadoop.wait("its processes have ended", lambda: not alive(pids))
-    hadoop.wait("the node is lost", lambda: hadoop.node_states()[node] == "LOST", 90)
+    hadoop.wait("the node is lost", lambda: hadoop.node_states()[node] == "LOST")
     hadoop.start_node(node)
     assert hadoop.node_states() == {1: "RUNNING", 2: "RUNNING"}
 
@@ -73,7 +73,7 @@ def test_decommission_and_recommission(hadoop: Hadoop) -> None:
     app_id = probes.submit(hadoop)
     probes.running(hadoop, app_id)
     node = probes.node_of(hadoop, app_id)
-    hadoop.decommission(node, timeout=200)
+    hadoop.decommission(node, timeout=900)
     assert hadoop.node_states()[node] == "DECOMMISSIONING"
     assert hadoop.node_states()[3 - node] == "RUNNING"
     hadoop.recommission(node)

@@ -48,7 +48,7 @@ def run(driving: Driving, hadoop: Hadoop, environment: Environment, content: byt
 
     order: dict[str, Any] = {"environment": hadoop.env, "before": stage, "launcher": "yarn", "memory": 512 << 20}
     plan = YarnPlan(fast_heartbeat=True, grace=10)
-    limits = Limits(start=240, job=60, stall=0)
+    limits = Limits(start=600, job=600, stall=0)
     drive = driving.start({"job.py": SCRIPT}, pack=environment, yarn=plan, limits=limits, **order)
     drive.record()
     return drive

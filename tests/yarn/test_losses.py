@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from tests.driver.driving import CLUSTER, PATIENCE, Drive, Driving
 from tests.yarn import probes
 from tests.yarn.fixtures import VERSION
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
-LIMITS = Limits(start=240, job=600, stall=0)
+LIMITS = Limits(start=600, job=1200, stall=0)
 MEMORY = 512 << 20
 
 
@@ -29,6 +30,11 @@ def start(driving: Driving, hadoop: Hadoop, script: str, *, queue: str | None = 
 def application(hadoop: Hadoop) -> dict[str, Any]:
     (found,) = hadoop.apps(states="RUNNING", applicationTags=tag_of(CLUSTER))
     return found
+
+
+def note(drive: Drive) -> str:
+    status = drive.status()
+    return status.note if status is not None else ""
 
 
 # ---------------------------------------------------------------- preemption
@@ -89,8 +95,7 @@ def test_one_long_task_survives_six_preemptions(scheduler: str, driving: Driving
             other = probes.submit(hadoop, queue="batch", memory_mb=2048)
             drive.wait(lambda n=n: drive.log().count("was lost: preempted") > n)
             if n == 0:
-                drive.wait(lambda: (status := drive.status()) is not None and "0 of 1 workers; cluster" in status.note)
-                assert "by queue batch" in drive.status().note  # type: ignore[union-attr]
+                drive.wait(lambda: re.search("0 of 1 workers; cluster.* by queue batch", note(drive)))
             hadoop.kill_application(other)
         drive.wait((tries / "try-6").exists)
         (tries / "go").touch()
@@ -144,7 +149,7 @@ from dask.distributed import Client
 def eat():
     import subprocess, sys, time
     # A child's memory: Dask's nanny does not see it, YARN does.
-    hungry = "import time; x = bytearray(900 << 20); time.sleep(60)"
+    hungry = "import time; x = bytearray(900 << 20); time.sleep(600)"
     subprocess.run([sys.executable, "-c", hungry])
 
 client = Client()
@@ -185,10 +190,11 @@ print("TOTAL", sum(client.gather(client.map(len, pieces))), flush=True)
 def test_a_node_that_is_decommissioned_is_left_with_all_results(
     hadoop: Hadoop, driving: Driving, tmp_path: Path
 ) -> None:
-    """200 MB, of which at least 100 MB are where they must leave: nothing is computed anew."""
+    """200 MB, half of them where they must leave: nothing is computed anew. No more than two of these workers find room
+    on a node, else all could be on one, and their results had nowhere to go."""
     go = tmp_path / "go"
     script = RESULTS.format(pieces=20, go=str(go))
-    drive = start(driving, hadoop, script, minimum=4, memory=1024 << 20)
+    drive = start(driving, hadoop, script, minimum=4, memory=2200 << 20)
     drive.wait_for_line("HELD")
     found = application(hadoop)
     workers: dict[int, list[str]] = {1: [], 2: []}

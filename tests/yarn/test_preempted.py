@@ -17,7 +17,7 @@ import pytest
 from mayfly.contract import Outcome
 from scripts.hadoop import Hadoop
 from tests.driver.driving import Driving
-from tests.yarn.test_life import running, start
+from tests.yarn.test_life import gone, start
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -110,5 +110,5 @@ def test_a_worker_leaves_in_time_and_nothing_is_computed_twice(
     assert record.workers_lost == 0
     assert record.yarn is not None
     assert (record.yarn.containers_started, record.yarn.containers_failed) == (3, 0)
-    assert running(hadoop) == []
+    gone(hadoop)
     assert (folder / "ran-1").stat().st_mode & 0o777 == 0o644, "what tasks write is not locked up"

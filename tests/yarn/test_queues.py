@@ -124,18 +124,18 @@ def test_one_user_cannot_have_it_all(cluster: Hadoop, client: Any) -> None:
     alice = hold(client, user="alice", queue="interactive", containers=8, memory_mb=768)
     # Her limit is 30 % of the cluster (3686 MB), passed by at most one container, though 60 % is the queue's.
     limit = 0.3 * CLUSTER_MB
-    cluster.wait("alice at her limit", lambda: cluster.app(alice)["allocatedMB"] > limit - 768, 120)
+    cluster.wait("alice at her limit", lambda: cluster.app(alice)["allocatedMB"] > limit - 768)
     bob = hold(client, user="bob", queue="interactive", containers=2, memory_mb=768)
-    cluster.wait("bob with all he wants", lambda: cluster.app(bob)["runningContainers"] == 3, 120)
+    cluster.wait("bob with all he wants", lambda: cluster.app(bob)["runningContainers"] == 3)
     assert limit - 768 < cluster.app(alice)["allocatedMB"] <= limit + 768
     assert leaves(cluster)["interactive"]["resourcesUsed"]["memory"] <= 0.6 * CLUSTER_MB
 
 
 def test_a_queue_gets_its_share_back(cluster: Hadoop, client: Any) -> None:
     background = hold(client, user="alice", queue="background", containers=11, memory_mb=1024)
-    cluster.wait("all of the cluster is used", lambda: cluster.app(background)["runningContainers"] == 12, 120)
+    cluster.wait("all of the cluster is used", lambda: cluster.app(background)["runningContainers"] == 12)
     batch = hold(client, user="bob", queue="batch", containers=4, memory_mb=1024)
-    cluster.wait("batch has what it asked for", lambda: cluster.app(batch)["runningContainers"] == 5, 120)
+    cluster.wait("batch has what it asked for", lambda: cluster.app(batch)["runningContainers"] == 5)
     taken = cluster.app(background)
     assert taken["numNonAMContainerPreempted"] >= 4
     assert taken["numAMContainerPreempted"] == 0
