@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,9 @@ def test_plan_does_not_wait_for_credentials(tmp_path: Path) -> None:
 
     who = Identity(installation="t", dag_id="d", run_id="r", group="g")
     job = Project(ROOT).job("flights")
-    with pytest.raises(PlanError, match=r"target 'gcp': no credentials for Google"):
-        plan_step(job=job, target=target(), identity=who, home=ROOT, by="t")
+    gcp = replace(target(), name="gcp-demo", data="gs://bucket/data")  # one that the job may use
+    with pytest.raises(PlanError, match=r"target 'gcp-demo': no credentials for Google"):
+        plan_step(job=job, target=gcp, identity=who, home=ROOT, by="t")
 
 
 def test_a_token_server_out_of_reach_is_unknown(connection: str, monkeypatch: pytest.MonkeyPatch) -> None:
