@@ -158,7 +158,7 @@ def one_cloud(object_store: ObjectStore, s3: S3Server, tmp_path_factory: pytest.
     targets = "".join(TARGET.format(name=name, more=more) for name, more in TARGETS.items())
     (home / "config" / "targets.yaml").write_text(f"targets:{targets}")
     shutil.copytree(ROOT / "jobs" / "flights", home / "jobs" / "flights")
-    (home / "jobs" / "requirements.txt").write_text("")
+    (home / "jobs" / "requirements.txt").write_text("s3fs\nhdfs-native\n")
     object_store.make_bucket(BUCKET)
     options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}, "ports": [s3.port]}
     with Emulator(

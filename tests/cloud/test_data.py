@@ -36,6 +36,11 @@ args: ["{{ inputs.flights }}", "{{ outputs.between }}", "{{ outputs.result }}"]
 pytestmark = pytest.mark.timeout(2400)
 
 
+def test_what_nothing_in_the_environment_opens_is_said_before_there_is_a_cluster(cloud: Cloud) -> None:
+    cloud.add_job("blobs", STORES, target="plain", workers=2, more='inputs: {a: "abfs://lake/a.csv"}')
+    assert "add adlfs to jobs/requirements.txt, then: mayfly env build blobs" in cloud.start("run", "blobs").end(2)
+
+
 def test_s3_and_hdfs_are_read_and_written(cloud: Cloud, s3: S3Server, flights_data: Path) -> None:
     bucket = s3.buckets / "lake"
     (bucket / "flights").mkdir(parents=True)
@@ -49,11 +54,6 @@ def test_s3_and_hdfs_are_read_and_written(cloud: Cloud, s3: S3Server, flights_da
     os.chown(keys, NOBODY, HADOOP_GROUP)
     keys.chmod(0o440)
     cloud.add_job("stores", STORES, target="lake", workers=2, more=MORE)
-    # Nothing opens s3:// without s3fs: said before there is a cluster.
-    assert "add s3fs to jobs/requirements.txt" in cloud.start("run", "stores").end(2)
-    (cloud.home / "jobs" / "stores" / "requirements.txt").write_text("s3fs\nhdfs-native\n")
-    cloud.start("env", "build", "stores", "--target", "lake").end(0)
-
     run = cloud.start("run", "stores")
     text = run.end(0)
     assert "parts on HDFS by hdfs_native.fsspec" in text
