@@ -37,9 +37,10 @@ if os.fork() == 0:
 (folder / "daemon").write_bytes(os.read(read, 20))
 """
 WRITE_DOWN = """
-import json, psutil
+import json
 pid = int((folder / "daemon").read_text())
-pathlib.Path(os.environ["MAYFLY_PROCESSES_FILE"]).write_text(json.dumps([[pid, psutil.Process(pid).create_time()]]))
+ticks = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+pathlib.Path(os.environ["MAYFLY_PROCESSES_FILE"]).write_text(json.dumps([[pid, ticks / os.sysconf("SC_CLK_TCK")]]))
 """
 
 
@@ -113,6 +114,21 @@ class TestLocal(BackendConformance):
         assert backend.poll(order).state is JobState.RUNNING
         backend.submit(order, rundir=rundir)
         time.sleep(0.5)
+        assert len(starts(target, order)) == 1
+
+    def test_a_driver_is_the_same_when_the_clock_is_set(
+        self, backend: LocalBackend, target: FrozenTarget, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When Linux's clock is set, so is what it takes for the machine's start."""
+        monkeypatch.setenv("STAND_IN", "time.sleep(600)")
+        backend.create(plan)
+        order, rundir = make_order(target, plan)
+        backend.submit(order, rundir=rundir)
+        start = psutil.boot_time()
+        monkeypatch.setattr("psutil._pslinux.boot_time", lambda: start + 1)
+        assert backend.poll(order).state is JobState.RUNNING
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: starts(target, order), what="driver started")
         assert len(starts(target, order)) == 1
 
     @pytest.mark.parametrize("marks", ["kept", "cleaned"])

@@ -31,6 +31,7 @@ from mayfly.backends.base import Capacity, ClusterView, JobView
 from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
+from mayfly.driver.tree import started
 from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
 from mayfly.staging.credentials import target_store
 from mayfly.states import LOCAL, ClusterState, JobState
@@ -65,7 +66,8 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class DriverProcess:
-    """The driver of one attempt. A pid is only that process while its start time matches (pids are used again)."""
+    """The driver of one attempt. A pid is only that process while its start matches (pids are used again), see
+    `driver.tree.started`."""
 
     pid: int
     started: float
@@ -324,7 +326,7 @@ class LocalBackend:
             )
         pid = int(shell.stdout)
         try:
-            return DriverProcess(pid=pid, started=psutil.Process(pid).create_time())
+            return DriverProcess(pid=pid, started=started(psutil.Process(pid)))
         except psutil.NoSuchProcess:
             return DriverProcess(pid=pid, started=0.0)
 
@@ -341,7 +343,7 @@ class LocalBackend:
             with contextlib.suppress(psutil.Error):
                 line = process.cmdline()
                 if "mayfly.driver" in line and line[-2:] == tail:
-                    return DriverProcess(pid=process.pid, started=process.create_time())
+                    return DriverProcess(pid=process.pid, started=started(process))
         return None
 
     def _end_processes(self, name: str) -> list[psutil.Process]:
@@ -364,8 +366,8 @@ class LocalBackend:
         known: dict[int, psutil.Process] = {process.pid: process for process in _marked(name)}
         for path in self._folder(name).glob("jobs/*/*/processes.json"):
             with contextlib.suppress(OSError, ValueError, TypeError, psutil.Error):
-                for pid, started in json.loads(path.read_text()):
-                    if _alive(DriverProcess(pid=pid, started=started)):
+                for pid, since in json.loads(path.read_text()):
+                    if _alive(DriverProcess(pid=pid, started=since)):
                         known[pid] = psutil.Process(pid)
         for process in list(known.values()):
             with contextlib.suppress(psutil.Error):
@@ -393,7 +395,7 @@ def _running(process: psutil.Process) -> bool:
 def _alive(driver: DriverProcess) -> bool:
     try:
         process = psutil.Process(driver.pid)
-        return abs(process.create_time() - driver.started) < 0.05 and _running(process)
+        return started(process) == driver.started and _running(process)
     except psutil.Error:
         return False
 

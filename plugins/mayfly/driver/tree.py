@@ -50,6 +50,20 @@ class Use:
     cpu_seconds: dict[tuple[int, float], float]
 
 
+def started(process: psutil.Process) -> float:
+    """Seconds from the machine's start to that of the process: with its pid the name of one process. NoSuchProcess.
+
+    Not `create_time()`: to the kernel's number it adds what the clock takes for the machine's start, anew at each call,
+    so that a clock that is set makes another process of a living one. Outside Linux it is all there is."""
+    if sys.platform != "linux":
+        return process.create_time()
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_bytes()
+    except OSError as error:
+        raise psutil.NoSuchProcess(process.pid) from error
+    return int(stat.rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")  # field 22 of proc(5), `starttime`
+
+
 def descendants(pid: int | None = None) -> list[psutil.Process]:
     """All of them (also of a process that is just ending: then none)."""
     try:
@@ -81,16 +95,16 @@ def use(processes: Iterable[psutil.Process]) -> Use:
             memory += resident
             largest = max(largest, resident)
             times = process.cpu_times()
-            cpu[(process.pid, process.create_time())] = times.user + times.system
+            cpu[(process.pid, started(process))] = times.user + times.system
     return Use(memory=memory, largest=largest, cpu_seconds=cpu)
 
 
 def write_list(path: Path, processes: Iterable[psutil.Process]) -> None:
-    """`[[pid, start time], ...]`, whole or not at all; a full disk keeps the list before."""
+    """`[[pid, when it was started], ...]`, whole or not at all; a full disk keeps the list before."""
     known = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            known.append([process.pid, process.create_time()])
+            known.append([process.pid, started(process)])
     beside = path.with_name(f".{path.name}.new")
     with contextlib.suppress(OSError):
         beside.write_text(json.dumps(known))
