@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from scripts.cloud import left, local
-from scripts.cloud.object_store import CloudError, ObjectStore
+from scripts.cloud.object_store import ObjectStore
+from scripts.cloud.servers import CloudError
 from scripts.hadoop.jars import HadoopError
 
 DATA = local.ROOT / "data" / "flights"

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scripts.cloud import object_store, spark
-from scripts.cloud.object_store import CloudError, ObjectStore
+from scripts.cloud.object_store import ObjectStore
+from scripts.cloud.servers import CloudError
 from scripts.hadoop import jars
 from scripts.hadoop.daemon import Daemon
 
@@ -26,7 +27,7 @@ _STOP_SECONDS = 240.0
 
 def missing(machines: str) -> list[str]:
     """What this machine lacks, one sentence each."""
-    found = [object_store.missing()]
+    found = [object_store.PROGRAM.missing()]
     if machines == "nodes":
         from tests.emulators.dataproc import nodes
 
@@ -36,7 +37,7 @@ def missing(machines: str) -> list[str]:
 
 def fetch(machines: str) -> None:
     """Whatever has to be downloaded or built, once, before anything is started."""
-    object_store.program()
+    object_store.PROGRAM.built()
     if machines == "nodes":
         from tests.emulators.dataproc.nodes import hadoop
 

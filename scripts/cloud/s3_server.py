@@ -7,31 +7,16 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
-import socket
 import time
 from pathlib import Path
 
-from scripts.cloud.object_store import CloudError, go_install
+from scripts.cloud.servers import CloudError, GoProgram, free_port, listens
 from scripts.hadoop.daemon import Daemon
 
-VERSION = "1.8.0"
-_MODULE = f"github.com/versity/versitygw/cmd/versitygw@v{VERSION}"
+PROGRAM = GoProgram(package="github.com/versity/versitygw/cmd/versitygw", version="1.8.0")
 _READY_SECONDS = 30.0
 _TRIES = 5
 """A free port may be taken by somebody else before the server has it."""
-
-
-def program_path() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "mayfly" / "bin" / f"versitygw-{VERSION}"
-
-
-def missing() -> str | None:
-    """What this machine lacks for an S3 server, as a sentence; None when it has everything."""
-    if program_path().exists() or shutil.which("go"):
-        return None
-    return f"versitygw {VERSION} is built by Go, and there is no `go` on the PATH. Install Go (https://go.dev/dl)."
 
 
 class S3Server:
@@ -66,16 +51,12 @@ class S3Server:
 
 def start(folder: Path) -> S3Server:
     """Start a server on a free port and wait until it listens. CloudError when it does not."""
-    if why := missing():
-        raise CloudError(why)
-    program = go_install(_MODULE, program_path())
+    program = PROGRAM.built()
     for name in ("pids", "logs", "buckets", "attributes"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     said = ""
     for _ in range(_TRIES):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            server = S3Server(folder, probe.getsockname()[1])
+        server = S3Server(folder, free_port())
         # --sidecar: not every file system has extended attributes. --default-etag: for files put there by hand.
         server.daemon.start(
             [
@@ -94,10 +75,7 @@ def start(folder: Path) -> S3Server:
 def _listens(server: S3Server) -> bool:
     deadline = time.monotonic() + _READY_SECONDS
     while time.monotonic() < deadline and server.daemon.pid is not None:
-        try:
-            socket.create_connection(("127.0.0.1", server.port), timeout=5).close()
-            # Somebody else's server may listen on a port that ours did not get; ours then ends within moments.
-            return not server.daemon.wait(0.1)
-        except OSError:
-            time.sleep(0.02)
+        if listens(server.daemon.pid, server.port):
+            return True
+        time.sleep(0.02)
     return False

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from scripts.cloud.object_store import CloudError
+from scripts.cloud.servers import CloudError
 from scripts.hadoop import jars
 
 VERSION = "3.5.3"

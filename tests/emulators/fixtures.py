@@ -14,7 +14,7 @@ from scripts.cloud.object_store import ObjectStore
 @pytest.fixture(scope="session")
 def object_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     """One object store for all tests. Whoever stops or freezes it brings it back: better to start one's own."""
-    if why := server.missing():
+    if why := server.PROGRAM.missing():
         pytest.skip(why)
     with server.start(tmp_path_factory.mktemp("object-store")) as store:
         yield store

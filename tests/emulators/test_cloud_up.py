@@ -15,7 +15,7 @@ from mayfly.names import MANAGED_BY
 from mayfly.project.loading import Project
 from mayfly.staging.gcs import GcsStore
 from scripts.cloud import left, local, object_store
-from scripts.cloud.object_store import CloudError
+from scripts.cloud.servers import CloudError
 from scripts.hadoop.daemon import started
 
 HAS_A_CHILD = """
@@ -80,7 +80,7 @@ def test_what_is_missing_is_said_all_at_once(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_start_that_fails_leaves_nothing(folder: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "cache" / "mayfly" / "bin" / object_store.program_path().name
+    broken = tmp_path / "cache" / "mayfly" / "bin" / object_store.PROGRAM.path.name
     broken.parent.mkdir(parents=True)
     broken.write_text("#!/bin/sh\necho 'it is broken' >&2\nexit 1\n")
     broken.chmod(0o755)
@@ -106,7 +106,7 @@ def test_a_process_in_namespaces_of_its_own_is_seen() -> None:
 
 
 def test_a_free_port_is_not_somebody_elses(tmp_path: Path) -> None:
-    if why := object_store.missing():
+    if why := object_store.PROGRAM.missing():
         pytest.skip(why)
     with object_store.start(tmp_path / "a") as one, object_store.start(tmp_path / "b") as other:
         assert one.port != other.port

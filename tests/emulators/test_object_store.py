@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from scripts.cloud import object_store as server
-from scripts.cloud.object_store import CloudError, ObjectStore
+from scripts.cloud.object_store import ObjectStore
+from scripts.cloud.servers import CloudError
 
 
 def test_only_the_first_writer_of_a_name_wins(object_store: ObjectStore, bucket: str) -> None:
@@ -44,6 +45,6 @@ def test_a_port_in_use_is_said(object_store: ObjectStore, tmp_path: Path) -> Non
 def test_without_go_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "there is no `go` on the PATH" in (server.missing() or "")
+    assert "there is no `go` on the PATH" in (server.PROGRAM.missing() or "")
     with pytest.raises(CloudError, match="Install Go"):
         server.start(tmp_path / "store")

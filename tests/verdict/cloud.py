@@ -45,7 +45,7 @@ class Cloud:
 
 
 def missing() -> str | None:
-    return object_store.missing()
+    return object_store.PROGRAM.missing()
 
 
 @contextmanager
