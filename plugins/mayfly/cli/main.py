@@ -252,7 +252,7 @@ def reap(options: argparse.Namespace) -> int:
 
 
 def env_build(options: argparse.Namespace) -> int:
-    from mayfly.environments.commands import build_environments
+    from mayfly.cli.environments import build_environments
 
     return build_environments(
         _project(),
@@ -266,13 +266,13 @@ def env_build(options: argparse.Namespace) -> int:
 
 
 def env_ls(_: argparse.Namespace) -> int:
-    from mayfly.environments.commands import list_environments
+    from mayfly.cli.environments import list_environments
 
     return list_environments(_project())
 
 
 def env_rm(options: argparse.Namespace) -> int:
-    from mayfly.environments.commands import remove_environment
+    from mayfly.cli.environments import remove_environment
 
     return remove_environment(_project(), options.key, options.target)
 

@@ -30,6 +30,7 @@ from mayfly.staging.credentials import target_store
 from mayfly.steps.lifecycle import JobRequest, Run
 from mayfly.steps.planning import plan_step
 from mayfly.steps.poke import Poll
+from mayfly.steps.reporting import report
 
 JOB_KEY = "run_job"
 SUCCESS, FAILED_RUN, BAD_INPUT, NOT_DELETED = 0, 1, 2, 3
@@ -131,8 +132,6 @@ class JobRun:
                 if name == "delete_cluster":
                     code = NOT_DELETED
                     self.terminal.warn(f"deletion is not proven; when the cause is gone: mayfly delete {run.plan.name}")
-        from mayfly.steps.reporting import report
-
         try:
             verdict = self.step("report", run, lambda: report(run, self.states))
             return code if verdict.ok else code or FAILED_RUN

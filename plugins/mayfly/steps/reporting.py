@@ -33,14 +33,8 @@ def text_report(run: Run) -> str:
 
 
 def report(run: Run, states: Mapping[str, str], *, may_skip: Collection[str] = ()) -> Poll:
-    """The last step: write report.html and judge; done with a `Verdict`. It does not raise on a bad one: the caller
-    decides."""
-    judged, text = write_report(run, states=states, may_skip=may_skip)
-    return Poll(done=True, lines=tuple(text.splitlines()), result=judged)
-
-
-def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[str] = ()) -> tuple[Verdict, str]:
-    """Write report.html, replacing an earlier one; returns the verdict and the run in a few lines."""
+    """The last step: write report.html, replacing an earlier one, and judge; done with a `Verdict` and the run in a few
+    lines. It does not raise on a bad one: the caller decides."""
     from mayfly.report.page import render_report  # Jinja is no business of a poke, nor of the command line's lists
 
     records, receipt = run.records(), run.dir.receipt()
@@ -57,7 +51,8 @@ def write_report(run: Run, *, states: Mapping[str, str], may_skip: Collection[st
         broken=broken_of(run),
     )
     run.store.put(f"{run.dir.root}/{PAGE}", page.encode())
-    return judged, _text(run, judged, records=records, receipt=receipt)
+    text = _text(run, judged, records=records, receipt=receipt)
+    return Poll(done=True, lines=tuple(text.splitlines()), result=judged)
 
 
 def _text(run: Run, judged: Verdict, *, records: Sequence[Record], receipt: Receipt | None) -> str:
