@@ -80,6 +80,28 @@ def test_a_full_disk_still_gets_the_record_and_leaves_no_gap(tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "log").iterdir()] == ["0"]
 
 
+def test_a_store_that_heals_at_the_end_gets_everything(tmp_path: Path) -> None:
+    store = FailsTwice(tmp_path)
+    store.failures = 12
+    writer = Writer(store, first_delay=0.01)
+    writer.latest("status", b"s")
+    writer.ordered(Write(path="log/0", data=b"x", group="log"))
+    writer.ordered(Write(path="log/1", data=b"y", group="log"))
+    assert writer.finish(LAST, timeout=120)
+    assert sorted(path.name for path in (tmp_path / "log").iterdir()) == ["0", "1"]
+
+
+def test_a_store_that_does_not_heal_is_left_without_the_log_in_time_for_the_record(tmp_path: Path) -> None:
+    store = FailsTwice(tmp_path)  # `put` fails for good, `create` works
+    store.failures = 1_000_000
+    writer = Writer(store, first_delay=0.01)
+    writer.latest("status", b"s")
+    writer.ordered(Write(path="log/0", data=b"x", group="log"))
+    assert writer.finish(LAST, timeout=4)
+    assert (tmp_path / "record.json").exists()
+    assert not (tmp_path / "log").exists()
+
+
 def test_a_dead_store_neither_blocks_nor_fills_memory(tmp_path: Path) -> None:
     store = Hangs(tmp_path)
     writer = Writer(store)

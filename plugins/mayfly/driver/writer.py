@@ -40,7 +40,10 @@ class Writer:
         self._ordered: deque[Write] = deque()
         self._waiting = 0
         self._latest: dict[str, bytes] = {}
+        self._probe: Write | None = None
+        """The newest of the latest: small, and may be written again at any time."""
         self._finishing = False
+        self._hopeful_until = 0.0
         self._given_up: set[str] = set()
         self.problem = ""
         """The last error, empty when the last write succeeded."""
@@ -64,10 +67,12 @@ class Writer:
     def finish(self, last: Write, *, timeout: float) -> bool:
         """Write what waits, then `last`; False when `last` is not there after `timeout` seconds.
 
-        What fails now is tried once more and then left out, so that a full disk still gets the small record."""
+        What fails twice now is left out where the store takes something small, so that a full disk still gets the
+        record. A store that takes nothing is waited for, in its order, for half of the time: it may heal."""
         deadline = time.monotonic() + timeout
         with self._changed:
             self._finishing = True
+            self._hopeful_until = deadline - timeout / 2
             self._ordered.append(last)
             self._changed.notify()
             while self._ordered or self._latest:
@@ -87,7 +92,8 @@ class Writer:
                 latest, self._latest = self._latest, {}
                 head = self._ordered[0] if self._ordered else None
             for path, data in latest.items():
-                self._try(Write(path=path, data=data))
+                self._probe = Write(path=path, data=data)
+                self._try(self._probe)
             if head is None:
                 with self._changed:
                     self._changed.notify_all()
@@ -95,14 +101,23 @@ class Writer:
             done = self._try(head)
             failures = 0 if done else failures + 1
             is_last = self._finishing and len(self._ordered) == 1
+            left_out = not done and self._finishing and not is_last and failures >= 2 and self._takes_others()
             with self._changed:
-                if done or (self._finishing and not is_last and failures >= 2):
+                if done or left_out:
                     self._drop_head(head, written=done)
                     delay, failures = self._first_delay, 0
                     self._changed.notify_all()
                 else:
                     self._changed.wait(0.2 if self._finishing else delay)
                     delay = min(2 * delay, self._longest_delay)
+
+    def _takes_others(self) -> bool:
+        if self._probe is None or time.monotonic() > self._hopeful_until:
+            return True
+        problem = self.problem
+        taken = self._try(self._probe)
+        self.problem = problem
+        return taken
 
     def _drop_head(self, head: Write, *, written: bool) -> None:
         gone = [head]
