@@ -117,7 +117,7 @@ class World:
     def signals(self) -> Path:
         return self.stack.project / "data" / "signals"
 
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
+    def until(self, condition: Callable[[], Any], what: str | Callable[[], str]) -> Any:
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline and not self.over.is_set():
             try:
@@ -127,7 +127,7 @@ class World:
             except (OSError, HTTPException, psutil.Error):
                 pass
             time.sleep(LOOK_SECONDS)
-        raise AssertionError(f"{what}: not within {self.patience:.0f} s")
+        raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {self.patience:.0f} s")
 
     def mayfly(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command line, as whoever is on call types it."""
@@ -229,17 +229,20 @@ class Case:
     def end(self) -> str:
         """The run's final state. A run that was marked has its state at once; its teardowns still run."""
         since = time.monotonic()
+        last = "never seen"
 
         def look() -> str:
-            nonlocal since
-            state, tasks = self.run.state(), self.run.tasks().values()
-            if state not in ("success", "failed") or any(task in ACTIVE for task in tasks):
+            nonlocal since, last
+            state, tasks = self.run.state(), self.run.tasks()
+            last = f"{state}: {tasks}"
+            if state not in ("success", "failed") or any(task in ACTIVE for task in tasks.values()):
                 since = time.monotonic()
                 return ""
             # A task that has no state yet is about to be scheduled, or never will be.
-            return state if time.monotonic() - since > (QUIET_SECONDS if None in tasks else LOOK_SECONDS) else ""
+            quiet = QUIET_SECONDS if None in tasks.values() else LOOK_SECONDS
+            return state if time.monotonic() - since > quiet else ""
 
-        return str(self.world.until(look, f"the end of {self.dag_id} {self.run.run_id}"))
+        return str(self.world.until(look, lambda: f"the end of {self.dag_id} {self.run.run_id} ({last})"))
 
     def seen(self, colour: str = "") -> Seen:
         word = {"success": "green", "failed": "red"}
