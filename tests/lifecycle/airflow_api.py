@@ -55,7 +55,7 @@ class Api:
         run = self.call("POST", f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         return Run(self, dag_id, run["dag_run_id"])
 
-    def until(self, condition: Callable[[], Any], what: str) -> Any:
+    def until(self, condition: Callable[[], Any], what: str | Callable[[], str]) -> Any:
         """What the condition answers, once that is true."""
         deadline = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < deadline:
@@ -63,7 +63,7 @@ class Api:
             if found := condition():
                 return found
             time.sleep(1.0)
-        raise AssertionError(f"{what}: not within {WAIT_SECONDS:.0f} s")
+        raise AssertionError(f"{what if isinstance(what, str) else what()}: not within {WAIT_SECONDS:.0f} s")
 
     def _known(self, dag_id: str) -> bool:
         try:
@@ -74,11 +74,16 @@ class Api:
             raise
 
 
+TEARDOWNS = ("collect_metrics", "delete_cluster", "report")
+ACTIVE = ("scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting", "deferred")
+
+
 class Run:
     """One DAG run."""
 
     def __init__(self, api: Api, dag_id: str, run_id: str) -> None:
         self.api, self.dag_id, self.run_id = api, dag_id, run_id
+        self.marked = ""
         self.path = f"/api/v2/dags/{dag_id}/dagRuns/{quote(run_id, safe='')}"
 
     def state(self) -> str:
@@ -93,8 +98,10 @@ class Run:
 
     def mark(self, state: str) -> None:
         self.api.call("PATCH", self.path, {"state": state})
+        self.marked = state
 
     def clear(self) -> None:
+        self.marked = ""
         self.api.call("POST", f"{self.path}/clear", {"dry_run": False, "only_failed": False})
 
     def clear_tasks(self, *tasks: str | tuple[str, int], downstream: bool = False) -> list[str]:
@@ -107,29 +114,37 @@ class Run:
             "include_downstream": downstream,
             "reset_dag_runs": True,
         }
+        self.marked = ""
         answer = self.api.call("POST", f"/api/v2/dags/{self.dag_id}/clearTaskInstances", body)
         return sorted(_short(task) for task in answer["task_instances"])
 
     def end(self) -> str:
-        """The final state."""
-        return str(
-            self.api.until(
-                lambda: (state := self.state()) in ("success", "failed") and self._rest() and state,
-                f"the end of {self.dag_id} {self.run_id}",
-            )
-        )
+        """The final state. A run that was marked has its state at once; its teardowns still run."""
+
+        def look() -> str:
+            state, tasks = self.look()
+            rests = not any(task in (None, *ACTIVE) for task in tasks.values())
+            return state if state in ("success", "failed") and rests else ""
+
+        return str(self.api.until(look, lambda: f"the end of {self.dag_id} {self.run_id} ({self.look()})"))
+
+    def look(self) -> tuple[str, dict[str, str | None]]:
+        """State of the run, states of its tasks; marks again what goes on although the run was marked, as a user would
+        who sees that nothing came of it.
+
+        SQLite locks no rows: a task that was just being started, or was just writing its own state, may overwrite the
+        mark. On PostgreSQL Airflow's `FOR UPDATE` keeps it."""
+        state, tasks = self.state(), self.tasks()
+        ours = (task for name, task in tasks.items() if name.partition("[")[0] not in TEARDOWNS)
+        if self.marked and any(task in ACTIVE for task in ours):
+            print(f"    {self.dag_id} {self.run_id} goes on, marked again: {tasks}", flush=True)
+            self.mark(self.marked)
+        return state, tasks
 
     def log(self, task: str, attempt: int = 1) -> str:
         answer = self.api.call("GET", f"{self.path}/taskInstances/cluster.{task}/logs/{attempt}?full_content=true")
         lines = (f"{line.get('event', '')} {line.get('error_detail', '')}" for line in answer["content"])
         return "\n".join(lines)
-
-    def _rest(self) -> bool:
-        """A run that was marked has its state at once; its teardowns still run."""
-        return not any(
-            state in (None, "scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting")
-            for state in self.tasks().values()
-        )
 
 
 def _short(task: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ class Runner:
             result = Result(wanted=row.wanted(airflow.__version__), seen=str(row.body(case)), remark=case.remark)
         except Exception as error:
             traceback.print_exc()
+            print(case.story(), flush=True)
             result = Result(wanted=row.wanted(airflow.__version__), seen=f"{type(error).__name__}: {error}")
         if self.world.over.is_set():
             return

@@ -25,7 +25,7 @@ from mayfly.contract import Plan
 from mayfly.staging.rundir import RunDir
 from mayfly.staging.stores import FileStore, Store
 from mayfly.states import ClusterState
-from tests.lifecycle.airflow_api import Api, Run
+from tests.lifecycle.airflow_api import ACTIVE, Api, Run
 from tests.processes import end, free_port, of_cluster
 from tests.verdict.cloud import Cloud
 
@@ -34,7 +34,6 @@ LIVE = ROOT / "tests" / "lifecycle"
 GONE_SECONDS = 120.0
 LOOK_SECONDS = 2.0
 PARTS = ("api-server", "scheduler", "dag-processor")
-ACTIVE = ("scheduled", "queued", "running", "up_for_retry", "up_for_reschedule", "restarting", "deferred")
 QUIET_SECONDS = 40.0
 SETTINGS = {
     # A killed supervisor is noticed after 45 s, not after five minutes.
@@ -233,7 +232,7 @@ class Case:
 
         def look() -> str:
             nonlocal since, last
-            state, tasks = self.run.state(), self.run.tasks()
+            state, tasks = self.run.look()
             last = f"{state}: {tasks}"
             if state not in ("success", "failed") or any(task in ACTIVE for task in tasks.values()):
                 since = time.monotonic()
@@ -243,6 +242,14 @@ class Case:
             return state if time.monotonic() - since > quiet else ""
 
         return str(self.world.until(look, lambda: f"the end of {self.dag_id} {self.run.run_id} ({last})"))
+
+    def story(self) -> str:
+        """What its tasks said last, for whoever asks why a row did not end as it should."""
+        parts = []
+        for task in ("create_cluster", "run_job", "delete_cluster", "report"):
+            with suppress(OSError, HTTPException, AttributeError):
+                parts.append(f"--- {task}\n{self.run.log(task, self.run.tries(task))[-1500:]}")
+        return "\n".join(parts)
 
     def seen(self, colour: str = "") -> Seen:
         word = {"success": "green", "failed": "red"}
@@ -338,6 +345,7 @@ class Case:
 
     def mark(self, state: str) -> Case:
         self.ask("PATCH", self.run.path, {"state": state})
+        self.run.marked = state
         return self
 
     def mark_task(self, task: str, state: str) -> Case:
@@ -356,6 +364,7 @@ class Case:
         return self
 
     def clear_run(self, *, only_failed: bool = False) -> Case:
+        self.run.marked = ""
         self.ask("POST", f"{self.run.path}/clear", {"dry_run": False, "only_failed": only_failed})
         time.sleep(LOOK_SECONDS)
         return self
