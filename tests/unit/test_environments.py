@@ -29,6 +29,7 @@ from mayfly.environments.requirements import (
     inputs_hash,
     key_of,
     lacking,
+    mayfly_needs,
     needs_environment,
     packages_of,
     parse_header,
@@ -143,6 +144,14 @@ def test_a_conflict_names_both_sides() -> None:
         "jobs/trips/requirements.txt:2 asks Dask<2025, Mayfly needs dask>=2026.8"
     ]
     assert len(conflicts(lines, RUNTIME, python="3.8")) == 2
+
+
+def test_no_conflict_with_what_mayfly_needs_on_another_python() -> None:
+    lines, _ = parse_lines("setuptools<70\n", shown="jobs/requirements.txt")
+    assert conflicts(lines, mayfly_needs({"yarn"}), python="3.11") == []
+    assert conflicts(lines, mayfly_needs({"yarn"}), python="3.12") == [
+        "jobs/requirements.txt:1 asks setuptools<70, Mayfly needs setuptools>=77"
+    ]
 
 
 def test_the_essential_lines_of_a_long_failure() -> None:

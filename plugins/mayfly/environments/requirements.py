@@ -127,11 +127,15 @@ def _checked(line: str, *, where: str) -> str:
 def conflicts(asked: Sequence[Line], needed: Sequence[str], *, python: str) -> list[str]:
     """One sentence for each requirement of the job that no version can satisfy together with one of Mayfly's."""
     environment = {"python_version": python, "sys_platform": "linux", "platform_machine": "x86_64"}
+
+    def counts(requirement: Requirement) -> bool:
+        return requirement.marker is None or requirement.marker.evaluate(dict(environment))
+
     found = []
-    ours = [Requirement(line) for line in needed]
+    ours = [own for own in map(Requirement, needed) if counts(own)]
     for line in asked:
         theirs = Requirement(line.text)
-        if theirs.marker is not None and not theirs.marker.evaluate(dict(environment)):
+        if not counts(theirs):
             continue
         for own in ours:
             same = canonicalize_name(own.name) == canonicalize_name(theirs.name)
