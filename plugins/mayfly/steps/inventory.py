@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
-from mayfly.contract import FrozenTarget, Plan, Receipt, Status
+from mayfly.contract import FailureClass, FrozenTarget, Plan, Receipt, Status
 from mayfly.errors import InputError, MayflyError, NotProven
 from mayfly.generation import State
 from mayfly.names import MANAGED_BY
@@ -117,8 +117,9 @@ def leak_reason(
 ) -> str:
     """Why this run leaks, empty when it does not (or may not). Pure.
 
-    `closing_for`: seconds since closing.json; `lease_age`: seconds since a driver gave up for lack of an orchestrator,
-    None when none did; `unasked_for`: seconds since plan.json, None when somebody was about to create the cluster.
+    `closing_for`: seconds since closing.json; `lease_age`: seconds since the last driver gave up for lack of an
+    orchestrator, None when it did not; `unasked_for`: seconds since plan.json, None when somebody was about
+    to create the cluster.
     """
     assert item.plan is not None
     present = item.cluster is not None and item.cluster.state is not ClusterState.ABSENT
@@ -147,12 +148,19 @@ def _unasked_for(run: Run, now: float) -> float | None:
 
 
 def _lease_age(run: Run, now: float) -> float | None:
-    """Seconds since the last attempt's driver said that it lives, when it has ended for lack of an orchestrator."""
+    """Seconds since anybody asked for a run whose last attempt ended for lack of an orchestrator; None when it ended in
+    another way, or one has no record: that class is worth a retry, and the next attempt may be running."""
+    last, heard = None, 0.0
     for attempt in run.attempts():
-        record = attempt.record()
-        if record is not None and record.failure is not None and record.failure.cls == "orchestrator lost":
-            return now - record.ended_at
-    return None
+        record, ack = attempt.record(), attempt.ack()
+        if record is None:
+            return None
+        heard = max(heard, record.ended_at, ack.at if ack else 0.0)
+        if last is None or record.ended_at >= last.ended_at:
+            last = record
+    if last is None or last.failure is None or last.failure.cls is not FailureClass.ORCHESTRATOR_LOST:
+        return None
+    return now - heard
 
 
 def end_leak(leak: Leak, backend: ClusterBackend, *, by: str) -> Receipt | None:
