@@ -5,28 +5,30 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from mayfly.contract import Peaks, Phase, Status, Tasks, Timestamp, iso
-from mayfly.driver.tree import Use
 from mayfly.driver.watch import Activity
+
+Who = TypeVar("Who")
 
 
 @dataclass(kw_only=True)
-class CpuMeter:
-    """CPU per process between two looks."""
+class CpuMeter(Generic[Who]):
+    """CPU per process, or worker, between two looks."""
 
-    _before: dict[tuple[int, float], float] = field(default_factory=dict)
+    _before: Mapping[Who, float] = field(default_factory=dict)
     _at: float = 0.0
 
-    def rates(self, now: float, use: Use) -> dict[tuple[int, float], float]:
+    def rates(self, now: float, cpu_seconds: Mapping[Who, float]) -> dict[Who, float]:
         """Cores per process since the last look; a process that is new counts from its start."""
         seconds = now - self._at
         rates = {}
         if self._at and seconds > 0:
-            rates = {key: max(0.0, cpu - self._before.get(key, 0.0)) / seconds for key, cpu in use.cpu_seconds.items()}
-        self._before, self._at = use.cpu_seconds, now
+            rates = {who: max(0.0, cpu - self._before.get(who, 0.0)) / seconds for who, cpu in cpu_seconds.items()}
+        self._before, self._at = cpu_seconds, now
         return rates
 
 
@@ -43,7 +45,7 @@ class Evidence:
     """Of the workers on this machine, seen from outside: a worker that fills up has no time to report."""
     dashboard: str = ""
     busiest: float = 0.0
-    """Cores of the busiest process, over the stall watch's longer window."""
+    """Cores of the busiest process or worker, over the stall watch's longer window."""
     peaks: Peaks = field(default_factory=Peaks)
     workers_lost: int = 0
     worker_exits: deque[str] = field(default_factory=lambda: deque(maxlen=50))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -39,7 +38,8 @@ class Gauge:
         """Set while we make it print them."""
         self.no_tasks = ""
         self._run_since = 0.0
-        self._meter, self._stall_meter = CpuMeter(), CpuMeter()
+        self._meter, self._stall_meter = CpuMeter[tuple[int, float]](), CpuMeter[tuple[int, float]]()
+        self._worker_meter = CpuMeter[str]()
         self._next_tick = self._next_look = 0.0
         self._metrics = bytearray()
         self._metrics_number = 0
@@ -67,6 +67,8 @@ class Gauge:
         self._measure(now, everyone)
         if now >= self._next_look:
             self._look(now, everyone, phase)
+        if phase is Phase.RUN:
+            self._look_for_tasks(now)
         self.list_processes(everyone)
         self._writer.latest(f"{self._path}/status.json", encode(self._evidence.status(phase, note=self._note(phase))))
         self._metrics += self._evidence.metrics_line()
@@ -101,7 +103,7 @@ class Gauge:
         evidence.script_memory = script.memory
         # What it does while it waits for its go is not the script's, also when it has become the script.
         waiting = tree.use(process for process in everyone if process.pid == early_pid)
-        both = replace(script, cpu_seconds={**script.cpu_seconds, **waiting.cpu_seconds})
+        both = {**script.cpu_seconds, **waiting.cpu_seconds}
         evidence.cpu_script = sum(rate for (pid, _), rate in self._meter.rates(now, both).items() if pid != early_pid)
         evidence.host_memory = tree.use(process for process in everyone if process.pid == host_pid).memory
         if self._order.launcher == "processes":  # else what the host has started here are no workers
@@ -109,15 +111,20 @@ class Gauge:
         evidence.update_peaks()
 
     def _look(self, now: float, everyone: list[psutil.Process], phase: Phase) -> None:
-        """The stall watch's: CPU over a longer window, or the flicker of a heartbeat would count as work."""
+        """The stall watch's: CPU over a longer window, or the flicker of a heartbeat would count as work. Processes of
+        this machine are measured; workers on others say by themselves what they use."""
         self._next_look = now + max(self._order.timing.status, min(60.0, self._order.limits.stall / 4))
         host = self._children.host
         watched = tree.use(process for process in everyone if host is None or process.pid != host.pid)
-        self._evidence.busiest = max(self._stall_meter.rates(now, watched).values(), default=0.0)
-        if phase is not Phase.RUN or self.disturbed:
-            return
-        self._run_since = self._run_since or now
-        self.stall.see(now, self._evidence.activity(output_bytes=self.script_bytes - self.our_output))
+        told = self._evidence.host if self._order.launcher != "processes" else {}
+        here = self._stall_meter.rates(now, watched.cpu_seconds)
+        elsewhere = self._worker_meter.rates(told.get("at", 0.0), told.get("cpu_seconds", {}))
+        self._evidence.busiest = max((*here.values(), *elsewhere.values()), default=0.0)
+        if phase is Phase.RUN and not self.disturbed:
+            self.stall.see(now, self._evidence.activity(output_bytes=self.script_bytes - self.our_output))
+
+    def _look_for_tasks(self, now: float) -> None:
+        self._run_since = self._run_since or now  # the first tick of a phase comes at once
         seen = self._evidence.host
         idle = not any(seen.get(name) for name in ("done", "running", "waiting", "failed"))
         if idle and not self.no_tasks and now - self._run_since >= self._order.timing.no_tasks:

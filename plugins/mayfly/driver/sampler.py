@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 _GROWING = ("done", "failed", "recomputed")
@@ -9,15 +11,17 @@ _UNFINISHED = ("waiting", "no-worker", "queued", "processing")
 
 
 class Sampler:
-    """Looks at one scheduler again and again. `client.restart()` clears its counters; ours go on."""
+    """Looks at one scheduler again and again. `client.restart()` clears its counters; ours go on. `clock`: seconds."""
 
-    def __init__(self, scheduler: Any) -> None:
-        self._scheduler = scheduler
+    def __init__(self, scheduler: Any, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._scheduler, self._clock = scheduler, clock
+        self._at = clock()
+        self._cpu_seconds: dict[str, float] = {}
         self._before = dict.fromkeys(_GROWING, 0)
         self._last = dict.fromkeys(_GROWING, 0)
 
     def sample(self, *, wanted: int) -> dict[str, Any]:
-        """One look. Sizes in bytes, `cpu` in cores; see `tasks` for the counts."""
+        """One look. Sizes in bytes, `cpu` in cores, `cpu_seconds` per worker; see `tasks` for the counts."""
         workers = list(self._scheduler.workers.values())
         memory = [int(ws.metrics.get("memory", 0)) for ws in workers]
         return {
@@ -30,8 +34,21 @@ class Sampler:
             "memory_limit": sum(int(ws.memory_limit or 0) for ws in workers),
             "spilled": sum(int(ws.metrics.get("spilled_bytes", {}).get("disk", 0)) for ws in workers),
             "cpu": sum(float(ws.metrics.get("cpu", 0)) for ws in workers) / 100,
+            **self._worked(workers),
             "transfers": sum(_transfers(ws.metrics.get("transfer", {})) for ws in workers),
         }
+
+    def _worked(self, workers: list[Any]) -> dict[str, Any]:
+        """CPU seconds by the worker's name `at` this time: what workers report is of a moment, and between two looks
+        of the stall watch are many."""
+        now = self._clock()
+        seconds, self._at = now - self._at, now
+        before = self._cpu_seconds
+        self._cpu_seconds = {
+            name: round(before.get(name, 0.0) + float(ws.metrics.get("cpu", 0)) / 100 * seconds, 3)
+            for name, ws in ((str(ws.name), ws) for ws in workers)
+        }
+        return {"at": now, "cpu_seconds": self._cpu_seconds}
 
     def _counts(self) -> dict[str, int]:
         now = tasks(self._scheduler)

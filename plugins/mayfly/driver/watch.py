@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mayfly.contract import JobOrder, Phase
 
 CPU_ALIVE = 0.05
-"""Cores; a process that uses less counts as doing nothing."""
+"""Cores; a process or worker that uses less counts as doing nothing."""
 
 
 @dataclass(kw_only=True)
@@ -44,7 +44,8 @@ class LeaseWatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Activity:
-    """What counts as progress. Counters only grow; `cpu` is the busiest process in cores."""
+    """What counts as progress. Counters only grow; `cpu` is the busiest process
+    or worker in cores."""
 
     tasks_done: int = 0
     output_bytes: int = 0

@@ -23,6 +23,7 @@ from distributed.security import Security
 from skein.exceptions import SkeinError
 
 from mayfly.driver.launchers.adaptive import Adaptive
+from mayfly.driver.launchers.guarded import Guarded
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class YarnWorker(ProcessInterface):  # type: ignore[misc]
         self.asked_at = 0.0
         """Monotonic time at which the container was asked for."""
         self.failures = 0
-        """Containers in a row that ended before the worker had registered."""
+        """Containers in a row that ended before the worker had registered, and that `died` counts."""
         self.not_before = 0.0
         self._source = source
 
@@ -78,8 +79,9 @@ class YarnWorker(ProcessInterface):  # type: ignore[misc]
 
 
 class YarnCluster(SpecCluster):  # type: ignore[misc]
-    """`died(worker, container)` gets each container that ended before its worker had registered; `unreachable` is
-    awaited when the application master gives no answer, `ending` when the cluster closes: it ends all containers."""
+    """`died(worker, container)` gets each container that ended before its worker had registered, and counts it in
+    `failures` where it should be; `unreachable` is awaited when the application master gives no answer, `ending` when
+    the cluster closes: it ends all containers."""
 
     def __init__(
         self,
@@ -97,6 +99,10 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         self._keeper: asyncio.Task[None] | None = None
         self.seen: dict[str, Any] = {}
         """The containers of the last look."""
+        self.ready_once = False
+        """Whether a worker has ever registered."""
+        self.leaving: set[Any] = set()
+        """Names of workers that are being given back: their containers end before Dask has taken them off its list."""
         super().__init__(
             scheduler={"cls": Scheduler, "options": scheduler},
             worker={"cls": YarnWorker, "options": {"source": source}},
@@ -114,7 +120,7 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         self._keeper = asyncio.create_task(self._keep())
 
     def adapt(self, *, minimum: int, maximum: int) -> Any:
-        return super().adapt(Adaptive=Adaptive, minimum=minimum, maximum=maximum)
+        return super().adapt(Adaptive=YarnAdaptive, minimum=minimum, maximum=maximum)
 
     async def end(self) -> None:
         """The scheduler has gone: so shall the containers."""
@@ -140,35 +146,36 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         await asyncio.gather(self._ending(), super()._close())
 
     async def _keep(self) -> None:
+        guarded = Guarded(logger, "keeping the workers")
         while self.status in (Status.starting, Status.running) and self.scheduler.status == Status.running:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                self.seen = await self._source.containers()
-            except SkeinError:
-                await self._unreachable()
-                continue
-            try:
+            with guarded:
+                try:
+                    self.seen = await self._source.containers()
+                except SkeinError:
+                    await self._unreachable()
+                    continue
                 await self._repair(time.monotonic())
-            except Exception:
-                logger.exception("keeping the workers")
 
     async def _repair(self, now: float) -> None:
         lost_after = parse_timedelta(self._config("distributed.deploy.lost-worker-timeout"))
         present = {state.name for state in self.scheduler.workers.values()}
+        self.ready_once = self.ready_once or bool(present)
         asking = []
         for worker in list(self.workers.values()):
-            if worker.name not in self.worker_spec or worker.status != Status.running:
+            if worker.name not in self.worker_spec or worker.name in self.leaving or worker.status != Status.running:
                 continue
             if worker.name in present:
                 worker.registered_at, worker.failures = now, 0
             container = self.seen.get(worker.container or "")
             state = str(container.state) if container is not None else ""
             if state in OVER:
-                if not worker.registered_at:
-                    worker.failures += 1
-                    worker.not_before = now + min(LONGEST_PAUSE, 2.0 ** (worker.failures - 1))
-                    await self._died(worker, container)
                 worker.container = None
+                if not worker.registered_at:
+                    try:
+                        await self._died(worker, container)
+                    finally:
+                        worker.not_before = now + min(LONGEST_PAUSE, 2.0 ** max(0, worker.failures - 1))
             elif worker.container and worker.registered_at and now - worker.registered_at > lost_after:
                 logger.warning("worker %s is gone and its container is not: asking for another", worker.name)
                 await self._source.remove(worker.container)
@@ -184,3 +191,17 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         import dask
 
         return dask.config.get(key)
+
+
+class YarnAdaptive(Adaptive):
+    """Gives back workers that the keeper does not ask for anew meanwhile."""
+
+    cluster: YarnCluster
+
+    async def scale_down(self, workers: Any) -> None:
+        leaving = set(workers)
+        self.cluster.leaving |= leaving
+        try:
+            await super().scale_down(workers)
+        finally:
+            self.cluster.leaving -= leaving

@@ -31,6 +31,7 @@ from mayfly.driver.launchers.yarn_watch import YarnWatch
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
 from mayfly.staging.stores import open_store
+from mayfly.yarn.exits import Cause, cause_of
 from mayfly.yarn.facts import Container, Life, containers_of
 from mayfly.yarn.resource_manager import ResourceManager
 from mayfly.yarn.tags import tags
@@ -45,6 +46,8 @@ MOVES = 3
 DEAD_STARTS = 3
 """Containers in a row that die for the same worker, before any worker of the job was ever ready: nothing will come of
 it. Not those of all workers together: one bad node could take three at once."""
+TAKEN_AWAY = re.compile(r"^mayfly: \S+ is about to be taken away", re.MULTILINE)
+"""What `mayfly_worker.py` says before it leaves such a node to others. Its exit code does not reach us through skein."""
 
 
 class YarnLife:
@@ -72,7 +75,6 @@ class YarnLife:
         self._tasks: list[asyncio.Task[None]] = []
         self._moving = asyncio.Lock()
         self._words: dict[str, str] = {}
-        self._ready_once = False
         self.started = self._failed = self._died_once = False
         self.cluster: YarnCluster | None = None
         self.voices: WorkerVoices | None = None
@@ -180,10 +182,13 @@ class YarnLife:
         message = str(container.exit_message or "").strip()
         text = word or "\n".join(filter(None, (message, last_lines(log)))) or "no reason given"
         self._launch.tell("worker exit", text=f"worker {worker.name} did not start: {text}")
-        self._ready_once = self._ready_once or bool(self.cluster.scheduler.workers)
-        if word and not self._ready_once:
+        if not _excused(message, log):
+            worker.failures += 1
+        if self.cluster.ready_once:
+            return
+        if word:
             self._fail(LaunchError(FailureClass.VERSION_MISMATCH, f"worker {worker.name}: {word}"))
-        elif not self._ready_once and worker.failures >= DEAD_STARTS:
+        elif worker.failures >= DEAD_STARTS:
             more = await self._forget_environment(text)
             text = f"{worker.failures} containers ended before a worker was ready; the last one said: {text}{more}"
             self._fail(LaunchError(FailureClass.START_FAILED, text))
@@ -360,3 +365,9 @@ class YarnLife:
                 return True
             time.sleep(0.1)
         return False
+
+
+def _excused(message: str, log: str) -> bool:
+    """Whether the next container may do better, by YARN's own word or the node's. A full disk stays full."""
+    cause = cause_of(message)
+    return (cause.explained and cause is not Cause.DISKS) or bool(TAKEN_AWAY.search(log))
