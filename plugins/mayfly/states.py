@@ -30,5 +30,6 @@ LOCAL: dict[str, ClusterState] = {
     "RUNNING": ClusterState.RUNNING,
     "DELETING": ClusterState.DELETING,
     "DELETED": ClusterState.ABSENT,
+    "DAMAGED": ClusterState.ERROR,  # its file cannot be read, so whatever it holds may be there
 }
 """States of the `local` backend's own entries."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -16,9 +21,10 @@ import pytest
 
 from mayfly.backends.local import Entry, LocalBackend
 from mayfly.contract import FrozenTarget, Plan, decode
-from mayfly.errors import BackendUnavailable
+from mayfly.errors import BackendUnavailable, MayflyError, Refused
+from mayfly.names import MANAGED_BY
 from mayfly.states import LOCAL, ClusterState, JobState
-from tests.backends.conformance import PATIENCE, BackendConformance, make_order, starts, wait_for
+from tests.backends.conformance import PATIENCE, BackendConformance, make_order, make_plan, starts, wait_for
 
 pytestmark = pytest.mark.timeout(900)
 DAEMON = """
@@ -54,6 +60,25 @@ def lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """No file takes a byte more; a program that is started meanwhile fares no better."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextlib.contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """As by a process that was stopped in the middle of a verb."""
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture
@@ -190,10 +215,18 @@ class TestLocal(BackendConformance):
         path = tmp_path / "state" / "clusters" / plan.name / "entry.json"
         mine = path.read_bytes()
         path.write_bytes(mine.replace(platform.node().encode(), b"elsewhere"))
-        with pytest.raises(BackendUnavailable, match="made on host 'elsewhere'"):
-            backend.delete(plan.name, owner=plan.owner)
+        order, rundir = make_order(target, plan)
+        for verb in (
+            lambda: backend.submit(order, rundir=rundir),
+            lambda: backend.poll(order),
+            lambda: backend.cancel(order),
+            lambda: backend.delete(plan.name, owner=plan.owner),
+        ):
+            with pytest.raises(BackendUnavailable, match="made on host 'elsewhere'"):
+                verb()
         path.write_bytes(mine)
         assert decode(Entry, mine).host == platform.node()
+        assert backend.poll(order).state is JobState.NEVER_STARTED
 
     def test_the_job_does_not_see_the_orchestrators_configuration(
         self,
@@ -210,3 +243,109 @@ class TestLocal(BackendConformance):
         environment = psutil.Process(int(starts(target, order)[0])).environ()
         assert not [key for key in environment if key.startswith("AIRFLOW")]
         assert environment["MAYFLY_OWNER"] == plan.owner
+
+    def test_a_full_disk_keeps_no_process_alive(
+        self, backend: LocalBackend, target: FrozenTarget, living: Plan
+    ) -> None:
+        order, rundir = make_order(target, living)
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: bool(starts(target, order)), what="driver started")
+        driver = psutil.Process(int(starts(target, order)[0]))
+        with full_disk(), pytest.raises(BackendUnavailable, match=r"cannot write .*entry\.json"):
+            backend.delete(living.name, owner=living.owner)
+        assert not lives(driver)
+        assert backend.describe(living.name).state is not ClusterState.ABSENT
+        assert backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT
+        with full_disk():  # there is nothing left to be written down
+            assert backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT
+
+    def test_a_full_disk_is_no_answer(self, backend: LocalBackend, target: FrozenTarget, plan: Plan) -> None:
+        order, rundir = make_order(target, plan)
+        with full_disk(), pytest.raises(BackendUnavailable, match="cannot write"):
+            backend.create(plan)
+        backend.create(plan)
+        with full_disk(), pytest.raises(MayflyError, match="cannot"):
+            backend.submit(order, rundir=rundir)
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: len(starts(target, order)) == 1, what="driver started")
+
+    @pytest.mark.parametrize("damage", [b"", b'{"name": "mayf', b'{"state": 3}', b"\xff"])
+    def test_a_damaged_entry_is_a_cluster_and_hides_no_other(
+        self, backend: LocalBackend, target: FrozenTarget, living: Plan, tmp_path: Path, damage: bytes
+    ) -> None:
+        order, rundir = make_order(target, living)
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: bool(starts(target, order)), what="driver started")
+        (tmp_path / "state" / "clusters" / living.name / "entry.json").write_bytes(damage)
+        other = make_plan(target)
+        backend.create(other)
+        assert [view.name for view in backend.find({**MANAGED_BY, "run": other.run})] == [other.name]
+        assert {view.name for view in backend.find(MANAGED_BY)} == {living.name, other.name}
+        assert backend.delete(other.name, owner=other.owner).state is ClusterState.ABSENT
+        view = backend.describe(living.name)
+        assert view.state is ClusterState.ERROR and "entry.json" in view.detail
+        with pytest.raises(Refused, match="not running"):
+            backend.submit(make_order(target, living, attempt=2)[0], rundir=rundir)
+        with pytest.raises(Refused, match=r"entry\.json"):
+            backend.create(living)
+        with pytest.raises(MayflyError, match="another owner"):
+            backend.delete(living.name, owner="stranger")
+        driver = psutil.Process(int(starts(target, order)[0]))
+        assert lives(driver)
+        assert backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT
+        assert not lives(driver)
+        assert backend.describe(living.name).labels["owner"] == living.owner
+
+    def test_a_driver_whose_note_is_damaged_is_found_and_never_started_again(
+        self, backend: LocalBackend, target: FrozenTarget, living: Plan, tmp_path: Path
+    ) -> None:
+        order, rundir = make_order(target, living)
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: len(starts(target, order)) == 1, what="driver started")
+        next(tmp_path.glob("state/clusters/*/jobs/run_job/1/driver.json")).write_bytes(b"")
+        assert backend.poll(order).state is JobState.RUNNING
+        backend.cancel(order)
+        wait_for(lambda: backend.poll(order).state is JobState.ENDED, what="driver ended")
+        backend.submit(order, rundir=rundir)
+        assert backend.poll(order).state is JobState.ENDED
+        assert len(starts(target, order)) == 1
+
+    def test_whoever_is_stopped_holding_the_lock_keeps_no_process_alive(
+        self, backend: LocalBackend, target: FrozenTarget, living: Plan, tmp_path: Path
+    ) -> None:
+        order, rundir = make_order(target, living)
+        backend.submit(order, rundir=rundir)
+        wait_for(lambda: bool(starts(target, order)), what="driver started")
+        driver = psutil.Process(int(starts(target, order)[0]))
+        backend.lock_seconds = 0.1
+        with held(tmp_path / "state" / "clusters" / living.name / "lock"):
+            with pytest.raises(BackendUnavailable, match="somebody has held"):
+                backend.delete(living.name, owner=living.owner)
+            wait_for(lambda: not lives(driver), what="driver ended")
+        assert backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT
+
+    def test_a_store_that_hangs_under_a_submit_does_not_hold_up_delete(
+        self, backend: LocalBackend, target: FrozenTarget, living: Plan, tmp_path: Path
+    ) -> None:
+        order, rundir = make_order(target, living)
+        archive = tmp_path / "staging" / order.code
+        whole = archive.read_bytes()
+        archive.unlink()
+        os.mkfifo(archive)
+        refused: list[BaseException] = []
+
+        def submit() -> None:
+            try:
+                LocalBackend(target).submit(order, rundir=rundir)
+            except Refused as error:
+                refused.append(error)
+
+        submitter = threading.Thread(target=submit)
+        submitter.start()
+        with archive.open("wb") as pipe:  # opens when the submitter reads
+            assert backend.delete(living.name, owner=living.owner).state is ClusterState.ABSENT
+            pipe.write(whole)
+        submitter.join(PATIENCE)
+        assert len(refused) == 1 and starts(target, order) == []
+        folder = tmp_path / "state" / "clusters" / living.name
+        assert sorted(path.name for path in folder.iterdir()) == ["entry.json", "lock"]

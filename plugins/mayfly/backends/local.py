@@ -6,6 +6,8 @@ whose process outlived its supervisor, is refused instead of leaking (`settle_se
 
 A process belongs to a cluster when its environment carries `MAYFLY_CLUSTER=<name>`, when it descends from one that
 does, or when the driver has written it down (a daemon may have cleaned its environment and lost its parent).
+
+Nothing on the disk keeps a process alive: what is ended is ended first, and written down after that.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 
@@ -32,7 +35,8 @@ from mayfly.backends.unpacking import unpacked_environment, whole_folder
 from mayfly.backends.yarn_left import end_applications
 from mayfly.contract import Failure, FrozenTarget, JobOrder, Plan, Timestamp, decode, encode
 from mayfly.driver.tree import started
-from mayfly.errors import BackendError, BackendUnavailable, NotOurs, Refused
+from mayfly.errors import BackendError, BackendUnavailable, ContractError, NotOurs, Refused
+from mayfly.names import MANAGED_BY
 from mayfly.staging.credentials import target_store
 from mayfly.states import LOCAL, ClusterState, JobState
 from mayfly.yarn.tags import tag_of
@@ -73,11 +77,17 @@ class DriverProcess:
     started: float
 
 
+_GONE = DriverProcess(pid=0, started=0.0)
+"""One of which nothing is known but that it was started; no process of ours has this number."""
+
+
 class LocalBackend:
-    """Implements `ClusterBackend`; each verb takes the entry's lock, so two actors never interleave within one."""
+    """Implements `ClusterBackend`; what writes takes the entry's lock, so two actors never interleave within one."""
 
     settle_seconds = 0.0
     quiet_seconds = 0.0
+    lock_seconds = 30.0
+    """How long a verb waits for another's; each has its deadline, so only a process that is stopped holds on longer."""
 
     def __init__(self, target: FrozenTarget) -> None:
         self.target = target
@@ -111,6 +121,8 @@ class LocalBackend:
                     labels=plan.labels,
                 )
                 self._save(entry)
+            elif entry.state == "DAMAGED":
+                raise Refused(f"cluster {plan.name}: {entry.checked}. To run again, clear the whole group")
             elif entry.owner != plan.owner:
                 raise NotOurs(f"cluster {plan.name} exists and belongs to another owner ({entry.owner}); left alone")
             elif entry.state != "RUNNING":
@@ -122,20 +134,30 @@ class LocalBackend:
         return self._view(entry) if entry else ClusterView(name=name, state=ClusterState.ABSENT, detail="no entry")
 
     def submit(self, order: JobOrder, *, rundir: str) -> None:
-        """Start the driver, detached. Idempotent: an attempt whose driver was started here is not started again."""
+        """Start the driver, detached. Idempotent: an attempt whose driver was started here is not started again.
+
+        Unpacking may take long, and the store may hang: nobody who wants to delete waits for that.
+        """
+        if self._submitted(order):
+            return
+        code, interpreter = self._unpack(order), self._interpreter(order)
         with self._locked(order.cluster):
-            entry = self._entry(order.cluster)
-            if entry is None or entry.state != "RUNNING":
-                raise Refused(f"cluster {order.cluster} is not running here; job {order.job} was not started")
+            try:
+                if self._submitted(order):
+                    return
+            except Refused:  # deleted meanwhile: then nothing but a tombstone is to be left
+                shutil.rmtree(code.parent, ignore_errors=True)
+                raise
             scratch = self._scratch(order)
-            if self._driver(order) is not None:
-                return
-            code, interpreter = self._unpack(order), self._interpreter(order)
-            scratch.mkdir(parents=True, exist_ok=True)
-            driver = self._spawn(order, rundir=rundir, code=code, scratch=scratch, interpreter=interpreter)
+            try:
+                scratch.mkdir(parents=True, exist_ok=True)
+                driver = self._spawn(order, rundir=rundir, code=code, scratch=scratch, interpreter=interpreter)
+            except (OSError, subprocess.SubprocessError) as error:
+                raise BackendUnavailable(f"cannot start the driver of job {order.job} in {scratch}: {error}") from error
             _write(scratch / "driver.json", encode(driver))
 
     def poll(self, order: JobOrder) -> JobView:
+        self._require_here(order.cluster)
         driver = self._driver(order)
         if driver is None:
             return JobView(state=JobState.NEVER_STARTED)
@@ -147,24 +169,27 @@ class LocalBackend:
         return JobView(state=JobState.ENDED, detail=said or f"pid {driver.pid} is gone")
 
     def cancel(self, order: JobOrder) -> None:
+        self._require_here(order.cluster)
         driver = self._driver(order)
         if driver is not None and _alive(driver):
             with contextlib.suppress(psutil.NoSuchProcess):
                 psutil.Process(driver.pid).terminate()
 
     def delete(self, name: str, *, owner: str) -> ClusterView:
-        """End every process of the cluster and leave a tombstone. Idempotent in any state, also without an entry."""
+        """End every process of the cluster and leave a tombstone. Idempotent in any state, also without an entry.
+
+        A disk that takes no tombstone and a lock that somebody holds are BackendUnavailable *after* a first round.
+        """
+        self._to_delete(name, owner=owner)
+        for process in self._processes(name):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
         with self._locked(name):
-            entry = self._entry(name)
-            if entry is None:
-                now = Timestamp(time.time())
-                entry = Entry(name=name, owner=owner, state="DELETING", host=platform.node(), created_at=now)
-            if entry.owner != owner:
-                raise NotOurs(f"cluster {name} belongs to another owner ({entry.owner}); left alone")
-            self._check_host(entry)
-            if entry.state == "RUNNING":
-                entry = replace(entry, state="DELETING")
-            self._save(entry)
+            known = self._to_delete(name, owner=owner)
+            entry = known if known.state == "DELETED" else replace(known, state="DELETING")
+            if entry != known:
+                with contextlib.suppress(BackendUnavailable):  # the tombstone cannot be written either, and says so
+                    self._save(entry)
             left = self._end_processes(name)
             if left:
                 pids = ", ".join(f"{process.pid}" for process in left)
@@ -175,7 +200,8 @@ class LocalBackend:
                     return replace(self._view(entry), state=ClusterState.DELETING, detail=detail)
                 entry = replace(entry, checked=f"no YARN application tagged {tag_of(name)} is left")
             entry = replace(entry, state="DELETED")
-            self._save(entry)
+            if entry != known:
+                self._save(entry)
             for item in self._folder(name).iterdir():
                 if item.is_dir():
                     shutil.rmtree(item, ignore_errors=True)
@@ -189,11 +215,15 @@ class LocalBackend:
         """Nothing is shared."""
 
     def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
-        if not self.root.is_dir():
+        try:
+            names = sorted(folder.name for folder in self.root.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
             return []
+        except OSError as error:
+            raise BackendUnavailable(f"cannot read the state folder {self.root}: {error}") from error
         views = []
-        for folder in sorted(self.root.iterdir()):
-            entry = self._entry(folder.name)
+        for name in names:
+            entry = self._entry(name)
             if entry and all(entry.labels.get(key) == value for key, value in labels.items()):
                 view = self._view(entry)
                 if view.state is not ClusterState.ABSENT:
@@ -222,17 +252,56 @@ class LocalBackend:
             raise BackendUnavailable(f"cannot write the state folder {folder}: {error}") from error
         with lock:
             # Not inherited by the driver (close_fds) and released by the kernel when its holder dies.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            until = time.monotonic() + self.lock_seconds
+            while not _lock_now(lock):
+                if time.monotonic() > until:
+                    raise BackendUnavailable(
+                        f"cluster {name}: somebody has held {folder / 'lock'} for {self.lock_seconds:.0f} s; if a "
+                        "process that was stopped, let it go on or end it"
+                    )
+                time.sleep(0.02)
             yield
 
     def _entry(self, name: str) -> Entry | None:
+        """What is written down of a cluster. A damaged entry (the machine went down in mid-write) is one of which only
+        the name is known: it is there, and it hides no other."""
         path = self._folder(name) / "entry.json"
         try:
-            return decode(Entry, path.read_bytes(), where=str(path))
+            data, since = path.read_bytes(), path.stat().st_mtime
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             raise BackendUnavailable(f"cannot read {path}: {error}") from error
+        try:
+            entry = decode(Entry, data, where=str(path))
+            if entry.state in LOCAL:
+                return entry
+            problem = f"{path}: state {entry.state!r} is none of {sorted(LOCAL)}"
+        except ContractError as error:
+            problem = str(error)
+        return Entry(
+            name=name,
+            owner="",
+            state="DAMAGED",
+            host=platform.node(),
+            created_at=Timestamp(since),
+            labels=MANAGED_BY,
+            checked=problem,
+        )
+
+    def _to_delete(self, name: str, *, owner: str) -> Entry:
+        """The entry to be ended, made up where there is none. NotOurs, or BackendUnavailable on another host."""
+        entry = self._entry(name)
+        if entry is None:
+            now = Timestamp(time.time())
+            return Entry(name=name, owner=owner, state="DELETING", host=platform.node(), created_at=now)
+        if entry.state == "DAMAGED":  # whose it is its processes say, else nobody: then it is who knows the name
+            theirs = next((found for found in _owners(name) if found != owner), owner)
+            entry = replace(entry, owner=theirs, labels={**entry.labels, "owner": theirs}, checked="")
+        if entry.owner != owner:
+            raise NotOurs(f"cluster {name} belongs to another owner ({entry.owner}); left alone")
+        self._check_host(entry)
+        return entry
 
     def _save(self, entry: Entry) -> None:
         _write(self._folder(entry.name) / "entry.json", encode(entry))
@@ -245,6 +314,12 @@ class LocalBackend:
             created_at=entry.created_at,
             detail="; ".join(filter(None, [f"{entry.state.lower()} on {entry.host}", entry.checked])),
         )
+
+    def _require_here(self, name: str) -> None:
+        """BackendUnavailable where the cluster's processes cannot be seen: a living driver would be taken for dead."""
+        entry = self._entry(name)
+        if entry is not None:
+            self._check_host(entry)
 
     def _check_host(self, entry: Entry) -> None:
         if entry.host != platform.node():
@@ -266,6 +341,14 @@ class LocalBackend:
                         shutil.rmtree(folder, ignore_errors=True)
 
     # -- processes
+
+    def _submitted(self, order: JobOrder) -> bool:
+        """Whether this attempt's driver was started here. Refused when it may not be."""
+        entry = self._entry(order.cluster)
+        if entry is None or entry.state != "RUNNING":
+            raise Refused(f"cluster {order.cluster} is not running here; job {order.job} was not started")
+        self._check_host(entry)
+        return self._driver(order) is not None
 
     def _unpack(self, order: JobOrder) -> Path:
         """The code archive of this order as a folder; whole or not at all."""
@@ -333,10 +416,15 @@ class LocalBackend:
     def _driver(self, order: JobOrder) -> DriverProcess | None:
         """The driver that was started for this attempt, dead or alive; None when none ever was."""
         path = self._scratch(order) / "driver.json"
+        unnoted: DriverProcess | None = None
         try:
             return decode(DriverProcess, path.read_bytes(), where=str(path))
         except (FileNotFoundError, NotADirectoryError):
             pass
+        except OSError as error:
+            raise BackendUnavailable(f"cannot read {path}: {error}") from error
+        except ContractError:
+            unnoted = _GONE  # it is written when the driver has been started
         # Whoever started it may have died before writing it down.
         tail = [order.job, str(order.attempt)]
         for process in _marked(order.cluster):
@@ -344,7 +432,7 @@ class LocalBackend:
                 line = process.cmdline()
                 if "mayfly.driver" in line and line[-2:] == tail:
                     return DriverProcess(pid=process.pid, started=started(process))
-        return None
+        return unnoted
 
     def _end_processes(self, name: str) -> list[psutil.Process]:
         """SIGKILL all of the cluster's processes until two looks in a row find none; returns what is left in time."""
@@ -385,6 +473,15 @@ def _marked(name: str) -> list[psutil.Process]:
     return found
 
 
+def _owners(name: str) -> set[str]:
+    """Nonces that processes of this cluster carry."""
+    found = set()
+    for process in _marked(name):
+        with contextlib.suppress(psutil.Error, OSError):
+            found.add(process.environ().get("MAYFLY_OWNER", ""))
+    return found - {""}
+
+
 def _running(process: psutil.Process) -> bool:
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
@@ -400,7 +497,26 @@ def _alive(driver: DriverProcess) -> bool:
         return False
 
 
+def _lock_now(lock: TextIO) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise BackendUnavailable(f"cannot lock {lock.name}: {error}") from error
+    return True
+
+
 def _write(path: Path, data: bytes) -> None:
+    """Whole, and on the disk before it takes its place: a machine that goes down leaves no half of it."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(data)
-    os.replace(beside, path)
+    try:
+        with beside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise BackendUnavailable(f"cannot write {path}: {error}") from error
