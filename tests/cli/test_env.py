@@ -215,6 +215,15 @@ def test_a_second_build_does_nothing(packed: EnvCli) -> None:
     assert done.returncode == 0
 
 
+def test_an_interpreter_that_is_insisted_on_and_cannot_be_had(packed: EnvCli) -> None:
+    """What is built has another one: that stays, and is not passed off as what was asked for."""
+    refused = packed("env", "build", "--target", "edge", "--interpreter", "uv")
+    assert refused.returncode == 2
+    assert f"uv could not bring Python {PYTHON} for x86_64 Linux: " in refused.stderr
+    assert packed.built()[0].interpreter.startswith("copy of ")
+    assert "built already" in packed("env", "build", "--target", "edge", "--interpreter", "copy").stdout
+
+
 def test_ls_and_plan_and_upload(project: EnvCli) -> None:
     (built,) = project.built()
     listed = project("env", "ls")
@@ -245,6 +254,17 @@ def test_ls_and_plan_and_upload(project: EnvCli) -> None:
     assert missing.returncode == 2
     assert "is neither in" in missing.stderr and "mayfly env build trips --target edge" in missing.stderr
     assert project("env", "ls").stdout.rstrip().endswith("not built")
+
+
+def test_ls_of_what_is_left_when_a_target_cannot_be_asked(project: EnvCli) -> None:
+    (built,) = project.built()
+    targets = project.home / "config" / "targets.yaml"
+    targets.write_text(f"{TARGETS}  aaa: {{backend: local, launcher: yarn, staging: nowhere://bucket}}\n")
+    listed = project("env", "ls")
+    assert listed.returncode == 1
+    assert "target aaa: staging 'nowhere://bucket' cannot be used" in listed.stdout, listed.stderr
+    (row,) = [line for line in listed.stdout.splitlines() if line.startswith(built.key)]
+    assert row.rstrip().endswith("here")
 
 
 def test_a_target_that_needs_none(packed: EnvCli) -> None:
@@ -375,3 +395,15 @@ def test_a_python_that_uv_brings(fresh: EnvCli, tmp_path: Path) -> None:
         assert "bin/python3" in tar.getnames()
         assert not [name for name in tar.getnames() if name.startswith(("lib/tcl", "lib/pkgconfig"))]
     assert {"bin", "lib"} <= top <= {"bin", "lib", "BUILD"}
+
+    # The other one instead; but runs go on with what is in their store, and that is not passed over.
+    assert fresh("env", "build", "trips", "--target", "edge", "--upload").returncode == 0
+    refused = fresh("env", "build", "trips", "--target", "edge", "--interpreter", "copy", "--upload", timeout=600)
+    (copied,) = fresh.built()
+    assert (copied.key, copied.interpreter.split()[0]) == (built.key, "copy")
+    assert refused.returncode == 2
+    assert f"has environment {built.key} with another interpreter (uv)" in refused.stderr
+    assert f"mayfly env rm {built.key} --target edge" in refused.stderr
+    assert fresh("env", "rm", built.key, "--target", "edge").returncode == 0
+    sent = fresh("env", "build", "trips", "--target", "edge", "--interpreter", "copy", "--upload")
+    assert "built already" in sent.stdout and "uploaded in " in sent.stdout

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from mayfly.cli.terminal import age, table
 from mayfly.contract import FrozenTarget
 from mayfly.environments.locking import lock
-from mayfly.environments.packing import Built, archive_of, build, envs_folder, read_built
+from mayfly.environments.packing import Built, archive_of, build, envs_folder, has_interpreter, read_built
 from mayfly.environments.requirements import extras_of, needs_environment, packages_of
 from mayfly.environments.sources import Source, read_lock, source_of, sources
 from mayfly.environments.staging import in_store, keys_in, look, remove_from, upload
@@ -42,8 +42,19 @@ def build_environments(
             for name in jobs:
                 staged = look(job=name, target=target, home=project.home, store=store)
                 if staged is not None:
+                    _insist(staged.built, interpreter=interpreter, target=target)
                     print(f"target {target.name}: {upload(staged, store=store)[1]}")
     return 0
+
+
+def _insist(built: Built, *, interpreter: str, target: FrozenTarget) -> None:
+    """The first upload of a key is everybody's: InputError when it has another interpreter than what is insisted on."""
+    if not has_interpreter(built, interpreter):
+        raise InputError(
+            f"the store of target {target.name!r} has environment {built.key} with another interpreter "
+            f"({built.interpreter}), and runs use that one: mayfly env rm {built.key} --target {target.name}, then "
+            "build with --upload again"
+        )
 
 
 def _build(
@@ -83,8 +94,8 @@ def list_environments(project: Project) -> int:
             places.setdefault(key, []).append("here")
     silent = 0
     for target in _targets(project, None, required=False):
-        store = target_store(target)
         try:
+            store = target_store(target)
             for key in keys_in(store):
                 there = in_store(store, key)
                 if there is not None:

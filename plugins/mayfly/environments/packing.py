@@ -90,12 +90,18 @@ def read_built(folder: Path, key: str) -> Built | None:
     return built if whole else None
 
 
+def has_interpreter(built: Built, asked: str) -> bool:
+    """Whether it has the interpreter that is asked for: auto (whichever), uv or copy."""
+    return asked == "auto" or built.interpreter.split()[0] == asked
+
+
 def build(
     locked: Locked, *, requirements: str, folder: Path, interpreter: str = "auto", say: Callable[[str], None]
 ) -> tuple[Built, bool]:
     """(what is in `folder` under the lock's key, whether it was built now). Whole or not at all; one builder at a time.
 
-    `interpreter` is auto, uv or copy. InputError when this machine cannot, MayflyError when the result does not work.
+    `interpreter` is auto, uv or copy; what was built with another one is built anew. InputError when this machine
+    cannot, MayflyError when the result does not work.
     """
     key = locked.key
     try:
@@ -104,7 +110,7 @@ def build(
         raise InputError(f"cannot make {folder}: {error.strerror}") from error
     with _locked(folder / f".{key}.lock"):
         built = read_built(folder, key)
-        if built is not None:
+        if built is not None and has_interpreter(built, interpreter):
             return built, False
         try:
             with tempfile.TemporaryDirectory(prefix=".new-", dir=folder) as scratch:
@@ -116,6 +122,7 @@ def build(
                     interpreter=interpreter,
                     say=say,
                 )
+                (folder / f"{key}.json").unlink(missing_ok=True)  # of an older archive: never beside this one
                 os.replace(Path(scratch) / "archive", archive_of(folder, key))
                 (Path(scratch) / "json").write_bytes(encode(built))
                 os.replace(Path(scratch) / "json", folder / f"{key}.json")
