@@ -6,11 +6,13 @@ import http.server
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from mayfly.errors import YarnRefused, YarnUnavailable
-from mayfly.yarn.facts import Life
+from mayfly.yarn.facts import Life, Size
+from mayfly.yarn.queues import SETTINGS
 from mayfly.yarn.resource_manager import ResourceManager
 from mayfly.yarn.site import HadoopSite, user_of
 
@@ -80,17 +82,21 @@ def test_properties(tmp_path: Path) -> None:
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """Says `answer` to everything."""
+    """Says `answer` to everything; with the code 0 it is not even HTTP. `asked`: the paths."""
 
     answer: tuple[int, dict[str, str], bytes] = (200, {}, b"")
+    asked: ClassVar[list[str]] = []
 
     def do_GET(self) -> None:
+        self.asked.append(self.path)
         code, headers, body = self.answer
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
+        if code:
+            self.send_response(code)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            if "Transfer-Encoding" not in headers:
+                self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
@@ -117,6 +123,8 @@ def strange(tmp_path: Path) -> Iterator[ResourceManager]:
         (200, {}, b'{"clusterInfo": {'),
         (200, {}, b"<html>login</html>"),
         (500, {}, b'{"RemoteException": {"message": "x"}}'),
+        (200, {"Transfer-Encoding": "chunked"}, b'e\r\n{"clusterInfo":'),  # it died meanwhile
+        (0, {}, b"SSH-2.0-OpenSSH_9.6\r\n"),
     ],
 )
 def test_what_is_no_answer_is_unknown(
@@ -126,6 +134,31 @@ def test_what_is_no_answer_is_unknown(
     with pytest.raises(YarnUnavailable, match="the ResourceManager does not answer"):
         strange.info()
     assert strange.state("application_1_1") is Life.UNKNOWN
+
+
+def test_what_every_resource_manager_knows_is_there_later(
+    strange: ResourceManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that has just come up says 404 for a moment; it is not lost for that."""
+    monkeypatch.setattr(Answers, "answer", (404, {}, b""))
+    for ask in (strange.info, strange.queues, strange.nodes, strange.leaving, strange.labels):
+        with pytest.raises(YarnUnavailable, match=r"does not know /\S+"):
+            ask()
+    with pytest.raises(YarnUnavailable):
+        strange.applications("x")
+    size = Size(memory=1, cores=1)
+    assert strange.why_waiting("application_1_1", wanted=2, have=1, worker=size).startswith("1 of 2 workers")
+
+
+def test_settings_are_asked_for_until_they_are_told(strange: ResourceManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    def settings_asked() -> int:
+        before = len(Answers.asked)
+        strange.queues()
+        return sum("/conf?" in path for path in Answers.asked[before:])
+
+    monkeypatch.setattr(Answers, "answer", (200, {}, b"{}"))
+    assert settings_asked() == len(SETTINGS)
+    assert settings_asked() == 0
 
 
 def test_a_refusal_says_whose_and_what(strange: ResourceManager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import threading
@@ -21,8 +22,8 @@ LARGEST_ANSWER = 64 << 20
 KERBEROS = "{page} demands Kerberos, which Mayfly's launcher yarn does not speak yet"
 
 
-class NotThere(Exception):
-    """404: the ResourceManager answers and does not know it."""
+class NotThere(YarnUnavailable):
+    """404: the ResourceManager answers and does not know it. Where it must know, it is not yet what it will be."""
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -66,7 +67,7 @@ class Http:
         for page in list(self._pages):
             try:
                 answer = self._ask_one(page, method, path, body)
-            except (OSError, ValueError) as error:  # URLError, timeouts, broken answers
+            except (OSError, ValueError, http.client.HTTPException) as error:  # URLError, timeouts, broken answers
                 said.append(f"{page}: {_reason(error)}")
                 continue
             with self._lock:
@@ -90,7 +91,7 @@ class Http:
                 if "negotiate" in str(error.headers.get("WWW-Authenticate", "")).lower():
                     raise YarnRefused(KERBEROS.format(page=page)) from error
             if error.code == 404:
-                raise NotThere(text) from error
+                raise NotThere(f"{page} does not know {path}: {text or 'HTTP 404'}") from error
             if error.code in (400, 401, 403):
                 raise YarnRefused(
                     f"the ResourceManager refuses {method} {path} to user {self._user!r}: {text}"

@@ -65,6 +65,7 @@ class ResourceManager:
         self._http = http
         self.hosts, self.site, self.user = hosts, site, user
         self._not_known_since: dict[str, float] = {}
+        self._settings: dict[str, str | None] = {}
 
     @classmethod
     def find(cls, environment: Mapping[str, str]) -> ResourceManager:
@@ -109,7 +110,9 @@ class ResourceManager:
 
     def queues(self) -> Queues:
         queues = schedulers.read_queues(self._http.get("/ws/v1/cluster/scheduler"))
-        return schedulers.with_settings(queues, {name: self._setting(name) for name in schedulers.SETTINGS})
+        for name in schedulers.SETTINGS:
+            self._ask_setting(name)
+        return schedulers.with_settings(queues, self._settings)
 
     def nodes(self) -> tuple[Node, ...]:
         """All nodes in any state."""
@@ -235,14 +238,20 @@ class ResourceManager:
                 found.append(application)
         return accounts.account(found, containers)
 
-    def _setting(self, name: str) -> str | None:
-        """Of the ResourceManager's own configuration; None where it does not tell."""
+    def _ask_setting(self, name: str) -> None:
+        """Of the ResourceManager's own configuration; None where it does not tell. Once: it does not change."""
+        if name in self._settings:
+            return
+        told: Mapping[str, object] = {}
         try:
             told = self._http.get(f"/conf?name={quote(name)}")
-        except (YarnError, NotThere):
-            return None
-        value = told.get("property", {}).get("value") if isinstance(told.get("property"), Mapping) else None
-        return None if value is None else str(value)
+        except YarnRefused:
+            pass
+        except YarnUnavailable:
+            return
+        found = told.get("property")
+        value = found.get("value") if isinstance(found, Mapping) else None
+        self._settings[name] = None if value is None else str(value)
 
 
 def _attempt_name(app_id: str, number: int) -> str:

@@ -47,7 +47,7 @@ DEAD_STARTS = 3
 """Containers in a row that die for the same worker, before any worker of the job was ever ready: nothing will come of
 it. Not those of all workers together: one bad node could take three at once."""
 TAKEN_AWAY = re.compile(r"^mayfly: \S+ is about to be taken away", re.MULTILINE)
-"""What `mayfly_worker.py` says before it leaves such a node to others. Its exit code does not reach us through skein."""
+"""What `mayfly_worker.py` says before it leaves such a node to others; skein does not pass on its exit code."""
 
 
 class YarnLife:

@@ -23,6 +23,7 @@ from typing import Any
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import KilledWorker
 
+from mayfly.driver.launchers.guarded import Guarded
 from mayfly.yarn.exits import Cause, cause_of, said
 from mayfly.yarn.facts import Container, Node, NodeState
 
@@ -235,8 +236,9 @@ class Losses(SchedulerPlugin):  # type: ignore[misc]
 
     async def _decide(self) -> None:
         """Until every loss is decided, and every task with it."""
+        guarded = Guarded(logger, "explaining lost workers")
         while self._open or self._held:
-            try:
+            with guarded:
                 apps = frozenset(filter(None, (application_of(lost.container) for lost in self._open)))
                 seen = await self._look(apps)
                 for lost in list(self._open):
@@ -245,8 +247,6 @@ class Losses(SchedulerPlugin):  # type: ignore[misc]
                         self._open.remove(lost)
                         self._decided(lost, *found)
                 self._judge()
-            except Exception:
-                logger.exception("explaining lost workers")
             await asyncio.sleep(LOOK_SECONDS)
         self._against = {
             task: losses for task, losses in self._against.items() if self._scheduler.tasks.get(task.key) is task

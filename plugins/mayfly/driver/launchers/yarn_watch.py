@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from skein.exceptions import SkeinError
 
 from mayfly.driver.launchers.base import Launch
+from mayfly.driver.launchers.guarded import Guarded
 from mayfly.driver.launchers.sizing import MIB, container_mib
 from mayfly.driver.launchers.yarn_cluster import YarnCluster
 from mayfly.driver.launchers.yarn_leaving import retire_leaving, retire_named
@@ -63,12 +64,13 @@ class YarnWatch:
     async def say_why(self) -> None:
         """Why workers are missing, as long as some are."""
         size = Size(memory=container_mib(self._launch.workers.memory) * MIB, cores=self._launch.workers.cores)
-        said = ""
+        said, guarded = "", Guarded(logger, "finding out why workers are missing")
         while True:
-            text = await self._why(size)
-            if text != said:
-                self._launch.tell("waiting", text=text)
-                said = text
+            with guarded:
+                text = await self._why(size)
+                if text != said:
+                    self._launch.tell("waiting", text=text)
+                    said = text
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _why(self, size: Size) -> str:
@@ -86,15 +88,12 @@ class YarnWatch:
 
     async def follow_nodes(self) -> None:
         """Workers leave a node that is being decommissioned, with their results."""
+        guarded = Guarded(logger, "retiring workers of nodes that leave")
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
+            left: dict[str, str] = {}
+            with guarded, contextlib.suppress(MayflyError):
                 left = await self._leave()
-            except MayflyError:
-                continue
-            except Exception:
-                logger.exception("retiring workers of nodes that leave")
-                continue
             for host in sorted(set(left.values())):
                 count = sum(place == host for place in left.values())
                 workers = "its worker has" if count == 1 else f"its {count} workers have"
