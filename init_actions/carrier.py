@@ -26,7 +26,8 @@ READY = "/opt/mayfly/ready.json"
 """Written by the init action; says where large files should go."""
 SPARK_ONLY = ("PYSPARK_", "SPARK_", "PYTHON")
 """Variables of the JVM's that must not reach the driver: a secret, and a path to other people's packages."""
-LOOK_SECONDS = 0.2
+LOOK_SECONDS = 0.1
+"""How often we look whether the driver has ended. Not by `pidfd_open`, which a Python of old headers (conda's) lacks."""
 GONE_SECONDS = 180.0
 """How long we wait for a driver that was told that its carrier is gone."""
 
@@ -66,7 +67,7 @@ def carry(arguments: list[str]) -> int:
         try:
             log = f"{arguments[0]}/jobs/{arguments[1]}/{arguments[2]}/"
             _write(f"mayfly: driver {driver.pid}; its log is below {log}\n".encode("utf-8", "surrogateescape"))
-            while driver.poll() is None and os.getppid() == parent and not _closed(driver):
+            while driver.poll() is None and os.getppid() == parent and not _closed():
                 _show(source)
             _show(source)
         except OSError:  # nobody listens any more
@@ -114,17 +115,11 @@ def _write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _closed(driver: subprocess.Popen) -> bool:
-    """Waits a moment, or until the driver ends. Whether nobody can read our standard output any more, also when we have
-    nothing to say."""
+def _closed() -> bool:
+    """Waits a moment. Whether nobody can read our standard output any more, also when we have nothing to say."""
     poll = select.poll()
     poll.register(1, 0)
-    ending = os.pidfd_open(driver.pid)
-    poll.register(ending, select.POLLIN)
-    try:
-        events = dict(poll.poll(LOOK_SECONDS * 1000))
-    finally:
-        os.close(ending)
+    events = dict(poll.poll(LOOK_SECONDS * 1000))
     return bool(events.get(1, 0) & (select.POLLERR | select.POLLHUP))
 
 

@@ -46,6 +46,22 @@ def test_a_job_that_succeeds(carrying: Carrying) -> None:
     assert carrying.left_over(carried) == []
 
 
+OLD_HEADERS = """
+import os, runpy, sys
+del os.pidfd_open, os.memfd_create, os.getrandom
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_python_that_was_built_for_old_kernels(carrying: Carrying) -> None:
+    """As conda's, on images of Dataproc: it lacks what their headers do not know."""
+    carried = carrying.start("print(1 + 1)", through=(sys.executable, "-c", OLD_HEADERS))
+    shown, _ = carried.process.communicate(timeout=PATIENCE)
+    assert carried.process.returncode == 0, shown + carried.log() + carrying.errors(carried)
+    assert carried.record().outcome is Outcome.SUCCESS
+
+
 def test_a_run_directory_in_a_bucket(carrying: Carrying, bucket: str) -> None:
     carried = carrying.start("print(1 + 1)", staging=f"{bucket}/stage")
     carried.process.communicate(timeout=PATIENCE)
