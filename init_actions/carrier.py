@@ -27,7 +27,7 @@ READY = "/opt/mayfly/ready.json"
 SPARK_ONLY = ("PYSPARK_", "SPARK_", "PYTHON")
 """Variables of the JVM's that must not reach the driver: a secret, and a path to other people's packages."""
 LOOK_SECONDS = 0.1
-"""How often we look whether the driver has ended. Not by `pidfd_open`, which a Python of old headers (conda's) lacks."""
+"""How often we look whether the driver has ended. Not by `pidfd_open`: conda's Pythons, of old headers, lack it."""
 GONE_SECONDS = 180.0
 """How long we wait for a driver that was told that its carrier is gone."""
 
