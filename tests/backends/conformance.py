@@ -163,7 +163,12 @@ class BackendConformance:
         backend.cancel(order)
         wait_for(lambda: backend.poll(order).state is JobState.ENDED, what="driver ended")
         backend.submit(order, rundir=rundir)
-        time.sleep(0.5)
+        # What was asked for later has started and ended: so would have what was asked for before.
+        later, _ = make_order(target, living, job="later")
+        backend.submit(later, rundir=rundir)
+        wait_for(lambda: bool(starts(target, later)), what="later driver started")
+        backend.cancel(later)
+        wait_for(lambda: backend.poll(later).state is JobState.ENDED, what="later driver ended")
         assert len(starts(target, order)) == 1
 
     def test_no_submit_without_a_living_cluster(

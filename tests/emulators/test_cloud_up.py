@@ -29,10 +29,11 @@ child.wait()
 print("ended", flush=True)
 sys.stdin.read()
 """
+pytestmark = pytest.mark.timeout(900)  # each command has 280 s
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(object_store_program: Path, tmp_path: Path) -> Path:
     if why := local.missing("none"):
         pytest.skip("; ".join(why))
     return tmp_path / "cloud"
@@ -105,8 +106,6 @@ def test_a_process_in_namespaces_of_its_own_is_seen() -> None:
         assert after.beyond(before) == []
 
 
-def test_a_free_port_is_not_somebody_elses(tmp_path: Path) -> None:
-    if why := object_store.PROGRAM.missing():
-        pytest.skip(why)
+def test_a_free_port_is_not_somebody_elses(object_store_program: Path, tmp_path: Path) -> None:
     with object_store.start(tmp_path / "a") as one, object_store.start(tmp_path / "b") as other:
         assert one.port != other.port

@@ -87,11 +87,16 @@ def test_a_cut_breaks_the_connection_for_all_who_share_it(google: Google, emulat
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_no_answer(when: str, google: Google, emulator: Emulator) -> None:
-    assert google.list() == []  # the connection is there: what follows is on its way at once
-    emulator.rule(on="CreateCluster", do="hang", when=when)
-    with pytest.raises(exceptions.DeadlineExceeded):
-        google.create(timeout=2.0)
-    until(lambda: google.list() == (["c"] if when == "after" else []))
+    rule = emulator.rule(on="CreateCluster", do="hang", when=when)
+
+    def no_answer() -> bool:
+        """Whether the call that got none has come to the server; on a loaded machine not each does in time."""
+        with pytest.raises(exceptions.DeadlineExceeded):
+            google.create(timeout=2.0, request_id="one")
+        return emulator.fired()[rule] > 0
+
+    until(no_answer)
+    assert google.list() == (["c"] if when == "after" else [])
 
 
 def test_a_late_answer_and_any_verb(google: Google, emulator: Emulator) -> None:
@@ -124,10 +129,10 @@ def test_rules_are_understood_or_refused(emulator: Emulator) -> None:
 
 
 def test_stuck_in_creating(google: Google, emulator: Emulator) -> None:
-    emulator.rule(on="boot", do="stuck")
+    emulator.rule(on="boot", do="stuck", cluster="c")
     google.create(wait=False)
-    time.sleep(0.3)
-    assert google.state() == "CREATING"
+    google.create("later")
+    assert (google.state("later"), google.state()) == ("RUNNING", "CREATING")
     google.delete()
     assert gone(google)
 
@@ -172,11 +177,12 @@ def test_init_actions(how: str, google: Google, emulator: Emulator) -> None:
 
 
 def test_delete_stuck(google: Google, emulator: Emulator) -> None:
-    rule = emulator.rule(on="shutdown", do="stuck")
+    rule = emulator.rule(on="shutdown", do="stuck", cluster="c")
     google.create()
+    google.create("later")
     google.delete(wait=False)
-    time.sleep(0.3)
-    assert google.state() == "DELETING" and emulator.clusters()[0]["machines"]
+    google.delete("later")
+    assert gone(google, "later") and google.state() == "DELETING" and emulator.clusters()[0]["machines"]
     emulator.remove_rule(rule)
     until(lambda: gone(google))
 
@@ -222,10 +228,13 @@ def test_jobs(rule: dict[str, Any], state: str, details: str, google: Google, em
 
 
 def test_a_job_that_never_starts(google: Google, emulator: Emulator) -> None:
-    emulator.rule(on="job", do="stuck")
+    stuck = emulator.rule(on="job", do="stuck", times=1)
     google.create()
     google.submit("gs://b/main.py")
-    time.sleep(0.3)
+    until(lambda: emulator.fired()[stuck])
+    emulator.rule(on="job", do="body")
+    google.submit("gs://b/main.py", job_id="later")
+    until(lambda: google.job("later").done)
     assert google.job().status.state.name == "PENDING"
     google.cancel()
     assert until(lambda: (job := google.job()).done and job).status.state.name == "CANCELLED"
@@ -281,8 +290,8 @@ def test_a_primary_worker_that_never_came(google: Google, emulator: Emulator) ->
 
 
 def test_many_at_once(emulator: Emulator) -> None:
-    """200 clusters through an API that lets 100 changes a minute through: who is refused has made nothing."""
-    emulator.settings(cluster_quota=100)
+    """200 clusters through an API that lets 100 changes through: who is refused has made nothing."""
+    emulator.settings(cluster_quota=100, quota_seconds=3600)
     client = Google(emulator)
 
     def create(number: int) -> bool:
@@ -294,7 +303,5 @@ def test_many_at_once(emulator: Emulator) -> None:
 
     with ThreadPoolExecutor(50) as pool:
         made = list(pool.map(create, range(200)))
-    # A machine that needs more than a minute for all of them comes to the next minute's, too.
-    assert 100 <= sum(made) < 200
-    assert len(client.list(page_size=30)) == sum(made) == len(emulator.history())
+    assert sum(made) == 100 == len(client.list(page_size=30)) == len(emulator.history())
     client.close()

@@ -56,11 +56,12 @@ class Settings:
     output_seconds: float = 1.0
     """Driver output is brought to the bucket so often."""
     cluster_quota: int = 0
-    """Cluster operations a minute, project and region; 0 = no limit. Google's: 200."""
+    """Cluster operations within `quota_seconds`, project and region; 0 = no limit. Google's: 200."""
     job_quota: int = 0
-    """Job changes a minute. Google's: 400."""
+    """Job changes likewise. Google's: 400."""
     read_quota: int = 0
-    """Reads a minute. Google's: 7500."""
+    """Reads likewise. Google's: 7500."""
+    quota_seconds: float = 60.0
     cpus: int = 0
     """Cores a region; 0 = no limit."""
     projects: tuple[str, ...] = ()
@@ -245,14 +246,14 @@ class World:
     # -- guarding
 
     def quota(self, kind: str, project: str, region: str) -> None:
-        """RESOURCE_EXHAUSTED when more was asked for within the last minute than Google allows."""
+        """RESOURCE_EXHAUSTED when more was asked for within `quota_seconds` than Google allows."""
         limit = getattr(self.settings, f"{kind}_quota")
         if not limit:
             return
         now = time.monotonic()
         with self.lock:
             recent = self.recent.setdefault((kind, project, region), deque())
-            while recent and recent[0] < now - 60:
+            while recent and recent[0] < now - self.settings.quota_seconds:
                 recent.popleft()
             if len(recent) >= limit:
                 title = {"cluster": "Cluster operation", "job": "Job update", "read": "Get job"}[kind]
