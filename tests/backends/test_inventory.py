@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import time
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mayfly.contract import Ack, Failure, FailureClass, FrozenTarget, Identity, Outcome, Record, Timestamp
-from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
-from mayfly.steps.inventory import Leak, leaks
-from mayfly.steps.lifecycle import Run
-from mayfly.steps.planning import plan_step
+from mayfly.contract import Ack, Closing, FailureClass, FrozenTarget, Timestamp
+from mayfly.steps.inventory import Leak, Unjudged, leaks, list_runs
 from tests.backends.conformance import make_order
+from tests.backends.left import AGO, NOW, attempt, damage, living
+from tests.backends.on_dataproc import done, make_target
+from tests.emulators.dataproc.client import Emulator
 
-NOW = time.time()
-AGO = 3600.0
-"""Seconds; longer than anybody is waited for, and shorter than a run may take."""
+LOST = FailureClass.ORCHESTRATOR_LOST
 
 
 @pytest.fixture
@@ -30,48 +29,14 @@ def target(tmp_path: Path) -> FrozenTarget:
     )
 
 
-def living(target: FrozenTarget, folder: Path, *, run_id: str = "run") -> Run:
-    """A run whose cluster is there; it expires in a day."""
-    (folder / "job").mkdir(exist_ok=True)
-    (folder / "job" / "job.py").touch()
-    job = JobSpec(
-        name="case",
-        folder=folder / "job",
-        script="job.py",
-        cluster=ClusterSpec(workers=WorkersRange(minimum=1, maximum=1), worker=WorkerSpec(cores=1, memory=10**9)),
-    )
-    identity = Identity(installation="test", dag_id="dag", run_id=run_id, group="cluster")
-    poll = plan_step(job=job, target=target, identity=identity, home=folder, by="test plan", max_age=86400.0)
-    run = Run.open(poll.result)
-    assert run.create("test create").done
-    return run
-
-
-def attempt(run: Run, number: int, failure: FailureClass | None, *, ago: float = AGO, job: str = "run_job") -> None:
-    """The attempt ended so long ago, with this class of failure; None = well."""
-    make_order(run.plan.target, run.plan, job=job, attempt=number)
-    ended = Timestamp(NOW - ago)
-    record = Record(
-        cluster=run.plan.name,
-        job=job,
-        attempt=number,
-        outcome=Outcome.FAILED if failure else Outcome.SUCCESS,
-        failure=Failure(cls=failure, retryable=True) if failure else None,
-        started_at=Timestamp(ended - 60),
-        ended_at=ended,
-    )
-    run.dir.attempt(job, number).create("record.json", record)
-
-
-LOST = FailureClass.ORCHESTRATOR_LOST
+def judged(*found: Leak | Unjudged) -> list[tuple[str, str]]:
+    return sorted((each.name, each.reason if isinstance(each, Leak) else each.problem) for each in found)
 
 
 def test_a_run_whose_orchestrator_never_came_back_leaks(target: FrozenTarget, tmp_path: Path) -> None:
     run = living(target, tmp_path)
     attempt(run, 1, LOST)
-    (leak,) = leaks(target, now=NOW)
-    assert isinstance(leak, Leak)
-    assert (leak.name, leak.reason) == (run.plan.name, "no orchestrator has asked for it for 3600 s")
+    assert judged(*leaks(target, now=NOW)) == [(run.plan.name, "no orchestrator has asked for it for 3600 s")]
     assert list(leaks(target, now=NOW - AGO + 60)) == [], "it may come back"
 
 
@@ -109,3 +74,106 @@ def test_an_orchestrator_that_has_heard_of_the_end_is_back(target: FrozenTarget,
     run.dir.attempt("run_job", 1).create("ack.json", Ack(by_try=1, at=Timestamp(NOW - 60)))
     assert list(leaks(target, now=NOW)) == []
     assert len(list(leaks(target, now=NOW + AGO))) == 1
+
+
+# ---------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize("name", ["plan.json", "closing.json", "calls/1.json", "jobs/run_job/1/record.json"])
+def test_a_damaged_run_is_named_and_hides_no_other(target: FrozenTarget, tmp_path: Path, name: str) -> None:
+    damaged, lost = (living(target, tmp_path, run_id=run_id) for run_id in ("damaged", "lost"))
+    attempt(damaged, 1, None)
+    attempt(lost, 1, LOST)
+    damage(damaged, name)
+    found = {each.name: each for each in leaks(target, now=NOW)}
+    assert found.keys() == {damaged.plan.name, lost.plan.name}
+    assert isinstance(found[lost.plan.name], Leak)
+    unjudged = found[damaged.plan.name]
+    assert isinstance(unjudged, Unjudged)
+    assert f"{damaged.plan.name}/{name}" in unjudged.problem
+
+
+@pytest.mark.parametrize("name", ["plan.json", "calls/1.json", "jobs/run_job/1/record.json"])
+def test_what_has_expired_is_ended_whatever_is_damaged(target: FrozenTarget, tmp_path: Path, name: str) -> None:
+    run = living(target, tmp_path)
+    attempt(run, 1, None)
+    damage(run, name)
+    (leak,) = leaks(target, now=run.plan.expires_at + 5)
+    assert isinstance(leak, Leak) and leak.reason.startswith("expired")
+
+
+def test_a_deletion_that_never_ended_is_a_leak_beside_a_damaged_record(target: FrozenTarget, tmp_path: Path) -> None:
+    run = living(target, tmp_path)
+    attempt(run, 1, None)
+    damage(run, "jobs/run_job/1/record.json")
+    run.dir.create("closing.json", Closing(at=Timestamp(NOW - AGO), by="a delete that died"))
+    assert judged(*leaks(target, now=NOW)) == [(run.plan.name, "its deletion began 3600 s ago and never ended")]
+
+
+def test_a_closed_run_is_not_asked_for_its_records(target: FrozenTarget, tmp_path: Path) -> None:
+    run = living(target, tmp_path)
+    attempt(run, 1, None)
+    done(lambda: run.delete("test"))
+    damage(run, "jobs/run_job/1/record.json")
+    assert list(leaks(target, now=NOW)) == []
+
+
+# ---------------------------------------------------------------- places that share a storage
+
+
+@pytest.fixture
+def second(target: FrozenTarget, tmp_path: Path) -> FrozenTarget:
+    """Another place, whose runs are kept in the same storage."""
+    return replace(target, name="second", options={"state_dir": str(tmp_path / "elsewhere")})
+
+
+def names(target: FrozenTarget, *beside: FrozenTarget) -> list[tuple[str, bool]]:
+    """What stands in the target's list, and whether its cluster was found."""
+    return [(item.name, item.cluster is not None) for item in list_runs(target, beside=beside)]
+
+
+def test_a_run_stands_in_the_list_of_its_own_place(target: FrozenTarget, second: FrozenTarget, tmp_path: Path) -> None:
+    one, other = living(target, tmp_path), living(second, tmp_path, run_id="other")
+    assert names(target, target, second) == [(one.plan.name, True)]
+    assert names(second, target, second) == [(other.plan.name, True)]
+    shutil.rmtree(tmp_path / "staging" / "runs" / other.plan.name)
+    assert names(target, target, second) == [(one.plan.name, True)]
+    assert names(second, target, second) == [(other.plan.name, True)], "its cluster is there all the same"
+    expired = other.plan.expires_at + 5
+    reason = "expired, and its run directory is gone"
+    assert judged(*leaks(second, beside=(target, second), now=expired)) == [(other.plan.name, reason)]
+
+
+def test_a_run_of_a_place_that_is_no_target_any_more_is_judged_where_it_is(
+    target: FrozenTarget, second: FrozenTarget, tmp_path: Path
+) -> None:
+    third = replace(target, name="third", options={"state_dir": str(tmp_path / "third")})
+    run = living(second, tmp_path)
+    assert names(target, target, third) == [(run.plan.name, True)], "the first target of the storage lists it"
+    assert names(third, target, third) == []
+    done(lambda: run.delete("test"))
+    assert names(target, target, third) == [(run.plan.name, False)]
+
+
+def test_a_run_that_cannot_be_read_is_listed_once(target: FrozenTarget, second: FrozenTarget, tmp_path: Path) -> None:
+    run = living(target, tmp_path)
+    done(lambda: run.delete("test"))
+    damage(run, "plan.json")
+    assert names(target, target, second) == [(run.plan.name, False)]
+    assert names(second, target, second) == []
+
+
+def test_two_regions_that_share_a_bucket_are_two_places(emulator: Emulator, bucket: str, tmp_path: Path) -> None:
+    first, other = (
+        replace(make_target(f"{bucket}/both", region=region), name=region)
+        for region in ("europe-west3", "europe-west1")
+    )
+    run = living(other, tmp_path)
+    assert names(first, first, other) == []
+    assert names(other, first, other) == [(run.plan.name, True)]
+
+
+def test_targets_of_one_place_list_the_same(target: FrozenTarget, tmp_path: Path) -> None:
+    large = replace(target, name="large", max_workers=100, connection="somebody_else")
+    run = living(target, tmp_path)
+    assert names(target, target, large) == names(large, target, large) == [(run.plan.name, True)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 
-from tests.cli.conftest import TARGETS, Cli
+from tests.cli.conftest import TARGETS, WAITS, Cli
+from tests.processes import of_cluster
 
 OTHER = '  other: {backend: "mayfly.backends.local:LocalBackend"}\n'
 
@@ -38,3 +39,25 @@ def test_an_expired_run_is_reaped_once(cli: Cli) -> None:
     assert only_looks.returncode == 3
     assert len(only_looks.stdout.splitlines()) == 1, only_looks.stdout
     assert "(local)" in only_looks.stdout
+
+
+def test_two_places_share_a_folder(cli: Cli) -> None:
+    """A cluster is looked for, and ended, where its own plan says."""
+    second = f"  second: {{backend: local, options: {{state_dir: '{cli.state}-2'}}}}\n"
+    (cli.home / "config" / "targets.yaml").write_text(TARGETS + second)
+    cli.add_job("waits", WAITS, "targets: [local, second]\n")
+    process = cli.start("run", "waits", "--target", "second")
+    cli.wait_for("working")
+    process.kill()
+    process.wait()
+    name = cli.only_run().name
+    rows = [line.split()[:5] for line in cli("ls").stdout.splitlines()[1:]]
+    assert rows == [[name, "waits", "second", "open", "running"]]
+    assert cli("ls", "--target", "local").stdout.strip() == "no runs yet"
+    path = cli.home / ".mayfly/staging/runs" / name / "plan.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"expires_at": "2026-01-01T00:00:00Z"}))
+    done = cli("reap")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{name} (second): ended" in done.stdout
+    assert cli.receipt().by.startswith("mayfly reap")
+    assert of_cluster(name) == []

@@ -1,7 +1,8 @@
 """The `mayfly` command: plan, run, look at and end runs without Airflow.
 
 Exit codes: 0 all is well; 1 the run failed; 2 the input was wrong and nothing was started; 3 something may still be
-running (deletion is not proven, or `reap --dry-run` found leaks); 128 + n ended by signal n (130 = Ctrl-C).
+running (deletion is not proven, `reap --dry-run` found leaks, or `reap` found what it cannot judge); 128 + n ended by
+signal n (130 = Ctrl-C).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from mayfly.backends.base import open_backend
 from mayfly.cli.terminal import Terminal, age, table
@@ -16,8 +16,8 @@ from mayfly.generation import State
 from mayfly.project.loading import Project
 from mayfly.staging.credentials import lacks_emulator
 from mayfly.states import ClusterState
-from mayfly.steps.inventory import Leak, Listed, end_leak, find_run, leaks, list_runs
-from mayfly.steps.lifecycle import Handle, Run
+from mayfly.steps.inventory import Leak, Listed, Unjudged, end_leak, find_run, leaks, list_runs, place_of
+from mayfly.steps.lifecycle import Run
 from mayfly.steps.progress import progress_line
 
 OK, FAILED, STILL_THERE = 0, 1, 3
@@ -26,31 +26,30 @@ _POLL_SECONDS = 0.5
 
 def listing(project: Project, target_name: str | None, *, closed: int, as_json: bool) -> int:
     """All runs and clusters that are not closed, and the newest `closed` that are."""
-    now = time.time()
-    rows: list[tuple[float, tuple[str, ...]]] = []
+    now, beside = time.time(), _reachable(project)
+    found: list[tuple[Listed, FrozenTarget]] = []
+    rows: list[tuple[str, ...]] = []
     hidden = silent = 0
     for target in _targets(project, target_name):
         try:
-            found = [item for item in list_runs(target) if not _belongs_elsewhere(item, target, project)]
+            found += [(item, target) for item in list_runs(target, beside=beside)]
         except MayflyError as error:  # one place without an answer must not hide the others
             print(f"target {target.name}: {error}", file=sys.stderr)
             silent += 1
-            continue
-        for item in found:
-            if as_json:
-                print(json.dumps(_as_json(item, target)))
-                continue
-            if item.state is State.CLOSED and _absent(item):
-                closed -= 1
-                if closed < 0:
-                    hidden += 1
-                    continue
-            rows.append((item.plan.created_at if item.plan else now, _row(item, target, now)))
+    found.sort(key=lambda pair: -pair[0].begun)  # before anything is left out: the newest may be the last target's
     if as_json:
+        for item, target in found:
+            print(json.dumps(_as_json(item, target)))
         return FAILED if silent else OK
+    for item, target in found:
+        if item.state is State.CLOSED and _absent(item):
+            closed -= 1
+            if closed < 0:
+                hidden += 1
+                continue
+        rows.append(_row(item, target, now))
     if rows:
-        rows.sort(key=lambda row: -row[0])
-        print(table([cells for _, cells in rows], head=("RUN", "JOB", "TARGET", "STATE", "CLUSTER", "AGE", "")))
+        print(table(rows, head=("RUN", "JOB", "TARGET", "STATE", "CLUSTER", "AGE", "")))
     if hidden:
         print(f"({hidden} more closed runs: -n {hidden + len(rows)} shows them)")
     elif not rows and not silent:
@@ -63,20 +62,20 @@ def _absent(item: Listed) -> bool:
 
 
 def _row(item: Listed, target: FrozenTarget, now: float) -> tuple[str, ...]:
-    cluster = "-" if item.cluster is None else str(item.cluster.state)
-    if item.plan is None:
+    cluster = "-" if item.cluster is None or _absent(item) else str(item.cluster.state)
+    if item.plan is None or item.run is None:
         return (item.name, "?", target.name, "unknown", cluster, "?", item.problem.splitlines()[0])
     if item.receipt is not None:
-        note = _outcome(item, target) if _absent(item) else "LEAK: a receipt, and yet a cluster"
+        note = _outcome(item.run) if _absent(item) else "LEAK: a receipt, and yet a cluster"
     else:
         note = progress_line(item.status) if item.status else "no job has started"
     since = age(now - item.plan.created_at)
-    return (item.name, item.plan.job, target.name, str(item.state), cluster, since, note)
+    return (item.name, item.plan.job, item.plan.target.name, str(item.state), cluster, since, note)
 
 
-def _outcome(item: Listed, target: FrozenTarget) -> str:
+def _outcome(run: Run) -> str:
     """Of each job's last attempt."""
-    last = {record.job: record for record in Run.open(Handle(name=item.name, target=target)).records()}
+    last = {record.job: record for record in run.records()}
     words = [str(record.failure.cls if record.failure else record.outcome) for record in last.values()]
     return ", ".join(dict.fromkeys(words)) or "no job ran"
 
@@ -84,7 +83,7 @@ def _outcome(item: Listed, target: FrozenTarget) -> str:
 def _as_json(item: Listed, target: FrozenTarget) -> dict[str, object]:
     return {
         "run": item.name,
-        "target": target.name,
+        "target": item.plan.target.name if item.plan else target.name,
         "job": item.plan.job if item.plan else None,
         "state": item.state and item.state.value,
         "cluster": item.cluster and item.cluster.state.value,
@@ -130,13 +129,19 @@ def _until_deleted(run: Run, terminal: Terminal, *, reason: str) -> Receipt:
 
 
 def reap_targets(project: Project, target_name: str | None, *, dry_run: bool) -> int:
-    """End all leaks. STILL_THERE when one is left: found by a dry run, or not proven to be gone."""
-    terminal = Terminal()
+    """End all leaks. STILL_THERE when one is left, found by a dry run or not proven to be gone, or may be: a run that
+    cannot be judged, a target that gives no answer."""
+    terminal, beside = Terminal(), _reachable(project)
     found = left = 0
     for target in _targets(project, target_name):
         try:
-            for leak in leaks(target):
-                if _belongs_elsewhere(leak, target, project):
+            for leak in leaks(target, beside=beside):
+                if isinstance(leak, Unjudged):
+                    left += 1
+                    terminal.warn(
+                        f"{leak.name} ({target.name}): whether it leaks cannot be said: {leak.problem}\n"
+                        f"If nobody wants it any more: mayfly delete {leak.name}"
+                    )
                     continue
                 found += 1
                 left += not _reaped(leak, target, terminal, dry_run=dry_run)
@@ -149,12 +154,13 @@ def reap_targets(project: Project, target_name: str | None, *, dry_run: bool) ->
 
 
 def _reaped(leak: Leak, target: FrozenTarget, terminal: Terminal, *, dry_run: bool) -> bool:
+    target = leak.run.plan.target if leak.run else target
     about = f"{leak.name} ({target.name})"
     terminal.line(f"{about}: {leak.reason}; {'would be ended' if dry_run else 'ending it'}")
     if dry_run:
         return False
     try:
-        backend = open_backend(leak.run.plan.target if leak.run else target)
+        backend = open_backend(target)
         deadline = time.monotonic() + (leak.run.plan.limits.delete if leak.run else _POLL_SECONDS)
         while not end_leak(leak, backend, by=_by("reap")) and leak.run is not None:
             if time.monotonic() > deadline:
@@ -189,24 +195,20 @@ def find(project: Project, target_name: str | None, given: str) -> Run:
     raise silent[0] if silent else problems[0]
 
 
-def _targets(project: Project, name: str | None) -> Iterator[FrozenTarget]:
-    seen = set()
-    for each in [name] if name else project.targets():
-        target = project.frozen_target(each)
-        if not name and lacks_emulator(target):  # nothing can be there
-            continue
-        if name or (target.backend, target.staging) not in seen:  # two targets may share one place; list it once
-            seen.add((target.backend, target.staging))
-            yield target
+def _targets(project: Project, name: str | None) -> list[FrozenTarget]:
+    """The named target; else one for each place and each storage of runs."""
+    if name:
+        return [project.frozen_target(name)]
+    found: dict[tuple[object, ...], FrozenTarget] = {}
+    for target in _reachable(project):
+        found.setdefault((target.staging, *place_of(target)), target)
+    return list(found.values())
 
 
-def _belongs_elsewhere(item: Listed | Leak, target: FrozenTarget, project: Project) -> bool:
-    """Whether a target with another backend, which looks after this run, keeps its runs in the same place."""
-    backend = item.run.plan.target.backend if item.run else target.backend
-    if backend == target.backend:
-        return False
-    others = (project.frozen_target(name) for name in project.targets())
-    return any((other.backend, other.staging) == (backend, target.staging) for other in others)
+def _reachable(project: Project) -> list[FrozenTarget]:
+    """All targets but those that are for an emulator which does not run: nothing can be there."""
+    targets = (spec.freeze(project.home) for spec in project.targets().values())
+    return [target for target in targets if not lacks_emulator(target)]
 
 
 def _by(command: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mayfly.backends.base import ClusterBackend, ClusterView, open_backend
-from mayfly.contract import FailureClass, FrozenTarget, Plan, Receipt, Status
+from mayfly.contract import FailureClass, FrozenTarget, Plan, Receipt, Status, to_json
 from mayfly.errors import InputError, MayflyError, NotProven
 from mayfly.generation import State
 from mayfly.names import MANAGED_BY
@@ -22,7 +24,8 @@ ABANDONED_SECONDS = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Listed:
-    """One run and its cluster; `problem` when its run directory cannot be read, and then no `run`."""
+    """One run and its cluster; `problem` when its run directory cannot be read, and then no `run`. `planned` is False
+    when that is so because there is no plan.json: a cluster of another storage, or what is left of a removed folder."""
 
     name: str
     run: Run | None = None
@@ -32,37 +35,66 @@ class Listed:
     receipt: Receipt | None = None
     status: Status | None = None
     problem: str = ""
+    planned: bool = True
+
+    @property
+    def begun(self) -> float:
+        """POSIX seconds; what cannot be read counts as the newest, so that it is seen."""
+        return self.plan.created_at if self.plan else math.inf
 
 
-def list_runs(target: FrozenTarget) -> list[Listed]:
-    """All runs in the target's staging storage and all clusters that the backend lists, newest first."""
+def place_of(target: FrozenTarget) -> tuple[object, ...]:
+    """What tells one place of clusters from another; who asks there, how and how often does not."""
+    gcp = target.gcp
+    where = (gcp.project, gcp.region, gcp.endpoint, gcp.emulator) if gcp else ()
+    return (target.backend, json.dumps(to_json(target.options), sort_keys=True), *where)
+
+
+def list_runs(target: FrozenTarget, *, beside: Sequence[FrozenTarget] = ()) -> list[Listed]:
+    """All runs in the target's staging storage and all clusters that its backend lists, newest first.
+
+    Targets may share a storage. With all of them as `beside`, a run stands in the list of the one that makes clusters
+    where the run's plan did, and what is none's (no target leads to its place any more, or its plan cannot be read) in
+    the first one's.
+    """
     store = target_store(target)
-    backend = open_backend(target)
-    clusters = {view.name: view for view in backend.find(MANAGED_BY)}
+    clusters = {view.name: view for view in open_backend(target).find(MANAGED_BY)}
+    places = [place_of(each) for each in beside if each.staging == target.staging] or [place_of(target)]
     names = {path.split("/")[1] for path in store.list("runs/")} | set(clusters)
-    found = [_listed(Handle(name=name, target=target), clusters.get(name)) for name in names]
-    return sorted(found, key=lambda item: -(item.plan.created_at if item.plan else time.time()))
+    found = (_listed(Handle(name=name, target=target), clusters.get(name), places) for name in names)
+    return sorted((item for item in found if item is not None), key=lambda item: -item.begun)
 
 
-def _listed(handle: Handle, cluster: ClusterView | None) -> Listed:
+def _listed(handle: Handle, cluster: ClusterView | None, places: Sequence[tuple[object, ...]]) -> Listed | None:
+    """None when it stands in another target's list. `places`: of the targets that share this storage."""
+    here = place_of(handle.target)
     try:
         run = Run.open(handle)
+        place = place_of(run.plan.target)
+        if here != (place if place in places else places[0]):
+            return None
+        state = run.state()
+        if place != here:  # asked for by name: a receipt stands for what may not be there to be asked any more
+            cluster = run.backend.describe(handle.name) if state is not State.CLOSED else None
+        if cluster is not None and cluster.labels.get("owner", run.plan.owner) != run.plan.owner:
+            cluster = None  # a namesake, made through another target: it stands in that one's list
         last = None
         for attempt in run.attempts():
             last = attempt.status() or last
-        if cluster is not None and cluster.labels.get("owner", run.plan.owner) != run.plan.owner:
-            cluster = None  # a namesake, made through another target: it stands in that one's list
         return Listed(
             name=handle.name,
             run=run,
             plan=run.plan,
-            state=run.state(),
+            state=state,
             cluster=cluster,
             receipt=run.dir.receipt(),
             status=last,
         )
     except MayflyError as error:
-        return Listed(name=handle.name, cluster=cluster, problem=str(error))
+        if cluster is None and here != places[0]:
+            return None
+        planned = not isinstance(error, NotProven)
+        return Listed(name=handle.name, cluster=cluster, problem=str(error), planned=planned)
 
 
 def find_run(target: FrozenTarget, given: str) -> Run:
@@ -91,25 +123,47 @@ class Leak:
     owner: str
 
 
-def leaks(target: FrozenTarget, *, now: float | None = None) -> Iterator[Leak]:
-    """Clusters and open generations of the target that should have ended. Never one that may still be wanted."""
+@dataclass(frozen=True, kw_only=True)
+class Unjudged:
+    """A run of which nobody can say whether it leaks, and why not."""
+
+    name: str
+    problem: str
+
+
+def leaks(
+    target: FrozenTarget, *, beside: Sequence[FrozenTarget] = (), now: float | None = None
+) -> Iterator[Leak | Unjudged]:
+    """Clusters and open generations of the target that should have ended. Never one that may still be wanted; one whose
+    files are damaged hides no other. `beside` as in `list_runs`."""
     now = time.time() if now is None else now
-    for item in list_runs(target):
-        if item.run is None:
-            if item.cluster is not None and float(item.cluster.labels.get("expires", "inf")) < now:
-                owner = item.cluster.labels.get("owner", "")
-                yield Leak(name=item.name, reason="expired, and its run directory is gone", run=None, owner=owner)
-            continue
-        run = item.run
-        reason = leak_reason(
-            item,
-            closing_for=_closing_for(run, now),
-            lease_age=_lease_age(run, now),
-            unasked_for=_unasked_for(run, now),
-            now=now,
-        )
-        if reason:
-            yield Leak(name=item.name, reason=reason, run=run, owner=run.plan.owner)
+    for item in list_runs(target, beside=beside):
+        found = _without_run(item, now) if item.run is None else _judged(item, item.run, now)
+        if found is not None:
+            yield found
+
+
+def _without_run(item: Listed, now: float) -> Leak | Unjudged | None:
+    labels = item.cluster.labels if item.cluster else {}
+    if float(labels.get("expires", "inf")) < now:
+        state = "cannot be read" if item.planned else "is gone"
+        reason = f"expired, and its run directory {state}"
+        return Leak(name=item.name, reason=reason, run=None, owner=labels.get("owner", ""))
+    return Unjudged(name=item.name, problem=item.problem) if item.planned else None
+
+
+def _judged(item: Listed, run: Run, now: float) -> Leak | Unjudged | None:
+    facts: dict[str, float | None] = dict.fromkeys(_FACTS)
+    problem = ""
+    for name, look in _FACTS.items() if item.state is not State.CLOSED else ():  # a receipt leaves nothing to ask
+        try:
+            facts[name] = look(run, now)
+        except MayflyError as error:  # what is known may be enough
+            problem = problem or str(error)
+    reason = leak_reason(item, **facts, now=now)
+    if reason:
+        return Leak(name=item.name, reason=reason, run=run, owner=run.plan.owner)
+    return Unjudged(name=item.name, problem=problem) if problem else None
 
 
 def leak_reason(
@@ -161,6 +215,10 @@ def _lease_age(run: Run, now: float) -> float | None:
     if last is None or last.failure is None or last.failure.cls is not FailureClass.ORCHESTRATOR_LOST:
         return None
     return now - heard
+
+
+_FACTS = {"closing_for": _closing_for, "lease_age": _lease_age, "unasked_for": _unasked_for}
+"""What `leak_reason` asks beyond the list, by its parameter."""
 
 
 def end_leak(leak: Leak, backend: ClusterBackend, *, by: str) -> Receipt | None:
