@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,10 +19,11 @@ from mayfly.airflow.compat import AirflowFailException, AirflowSkipException
 from mayfly.airflow.links import CloudJobLink, ConsoleLink, DashboardLink, DaskReportLink, FilesLink, ReportLink
 from mayfly.airflow.notify import tell_verdict, telling_failure
 from mayfly.airflow.waiting import fail, is_inline, shortest_pause, wait
-from mayfly.errors import InputError, JobFailed, MayflyError
+from mayfly.errors import BackendUnavailable, JobFailed, MayflyError, StoreUnavailable
 from mayfly.project import rendering
 
 if TYPE_CHECKING:
+    from mayfly.contract import Plan
     from mayfly.steps.lifecycle import Handle, Run
     from mayfly.steps.poke import Poll
 
@@ -132,14 +133,24 @@ class RunJobOperator(ClusterOperator):
         self.script = script
         self.args = args
         self.timeout = timeout
+        self._rendered = False
 
     def render_template_fields(self, context: Any, jinja_env: Any = None) -> None:
-        from jinja2 import TemplateError
-
         from mayfly.steps.lifecycle import Run
 
-        plan = cache(lambda: Run.open(self.handle(context)).plan)
         self.target = self.render_template(self.target, context, jinja_env)
+        try:
+            self._render_args(context, plan=cache(lambda: Run.open(self.handle(context)).plan))
+        except (StoreUnavailable, BackendUnavailable) as error:  # a poke has the patience for that; `_run` asks again
+            log.warning("No answer while the job's arguments were rendered: %s", error)
+        except MayflyError as error:
+            fail(error)
+
+    def _render_args(self, context: Mapping[str, Any], *, plan: Callable[[], Plan]) -> None:
+        from jinja2 import TemplateError
+
+        if self._rendered:  # what came of it may look like a template
+            return
         extra = {
             "inputs": rendering.Names("inputs", lambda: plan().inputs),
             "outputs": rendering.Names("outputs", lambda: plan().outputs),
@@ -148,11 +159,10 @@ class RunJobOperator(ClusterOperator):
             "target": self.target,
         }
         try:
-            super().render_template_fields({**context, **extra}, jinja_env)
-        except MayflyError as error:
-            fail(error)
+            self.args = self.render_template(self.args, {**context, **extra})
         except TemplateError as error:  # no retry makes a name known
             raise AirflowFailException(f"job {self.job.name!r}: args {self.args!r}: {error}") from None
+        self._rendered = True
 
     def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
         if isinstance(content, str):
@@ -174,14 +184,14 @@ class RunJobOperator(ClusterOperator):
         if self.members.states(context).get(names.CREATE) == "skipped":
             # After a job that may be skipped ours runs in spite of that; but perhaps the whole group was skipped.
             raise AirflowSkipException("the cluster was skipped, and so are its jobs")
-        try:
-            args = rendering.as_arguments(self.args, job=self.job.name)
-        except InputError as error:
-            fail(error)
-        request = JobRequest(key=self.name, script=self.script, args=args, timeout=self.timeout)
         by, inline, number = self.by(context), is_inline(context), context["ti"].try_number
+        # Without its own a job has the spec's: the plan's is that of the longest job on this cluster.
+        timeout = self.timeout or self.job.timeout
 
         def step(run: Run) -> Poll:
+            self._render_args(context, plan=lambda: run.plan)
+            args = rendering.as_arguments(self.args, job=self.job.name)
+            request = JobRequest(key=self.name, script=self.script, args=args, timeout=timeout)
             try:
                 return run.job(request, try_number=number, inline=inline, by=by)
             except JobFailed as error:
@@ -191,7 +201,7 @@ class RunJobOperator(ClusterOperator):
         self.wait(
             context,
             step,
-            patience=self.job.start_timeout + (self.timeout or self.job.timeout) + TEARDOWN_PATIENCE,
+            patience=self.job.start_timeout + timeout + TEARDOWN_PATIENCE,
             waited=time.time() - since,
             defer=lambda run: self._defer(run, by=by, since=since, first=first),
         )

@@ -122,8 +122,8 @@ class DaskCluster(DependencyMixin):
     ) -> RunJobOperator:
         """Run a script of the job's folder on the cluster; one after another, in the order of these calls.
 
-        By default the job's own script, with the job's own args and retries. `args` may hold templates and results of
-        other tasks. `timeout` in seconds. A skipped job turns the run red unless it `may_skip`.
+        By default the job's own script, with the job's own args, timeout and retries. `args` may hold templates and
+        results of other tasks. `timeout` in seconds. A skipped job turns the run red unless it `may_skip`.
         """
         if self._deleted is not None:
             raise InputError(f"{self._members.group_id}: cluster.run() after the end of its `with` block")

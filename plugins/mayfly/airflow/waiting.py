@@ -72,7 +72,10 @@ def wait(
         used = timing() or Timing()
         if not is_inline(context):
             if poll is not None:
-                defer()
+                try:
+                    defer()
+                except (StoreUnavailable, BackendUnavailable) as error:  # it reads whether there is what to wait for
+                    log.warning("No answer, so this task does not defer: %s", error)
             pause = max(interval(used, pokes=count), shortest_pause())
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=pause))
         count += 1
