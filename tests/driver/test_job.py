@@ -162,17 +162,17 @@ def test_a_second_driver_of_an_ended_attempt_does_nothing(good: Drive, driving: 
 
 
 def test_code_is_fetched_from_the_store_where_no_backend_did(driving: Driving) -> None:
-    import io
-    import zipfile
-
+    from mayfly.staging.bundle import make_bundle
     from mayfly.staging.rundir import AttemptDir
 
+    job = driving.folder / "fetched"
+    job.mkdir()
+    (job / "job.py").write_text("import subprocess; subprocess.run(['./tool.sh'], check=True)")
+    (job / "tool.sh").write_text("#!/bin/sh\necho fetched\n")
+    (job / "tool.sh").chmod(0o755)
+
     def upload(attempt: AttemptDir) -> None:
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("job/job.py", "import helper; print(helper.WORD)")
-            archive.writestr("job/helper.py", "WORD = 'fetched'")
-        attempt.store.put("code/abc.zip", buffer.getvalue())
+        attempt.store.put("code/abc.zip", make_bundle(job)[1])
 
     drive = driving.start({}, before=upload, code="code/abc.zip", environment={"MAYFLY_CODE_DIR": ""})
     assert drive.record().outcome is Outcome.SUCCESS, drive.log()

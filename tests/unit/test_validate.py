@@ -92,6 +92,18 @@ def test_modules_that_hide_nothing(project: Project, name: str) -> None:
     assert check_project(project) == []
 
 
+@pytest.mark.parametrize("name", ["queue.py", "pandas/__init__.py"])
+def test_modules_beside_a_script_in_a_folder_hide_another_too(project: Project, name: str) -> None:
+    write(project.home, "job.yaml", "script: sub/run.py\n")
+    write(project.home, "sub/run.py", "")
+    write(project.home, f"other/{name}", "")
+    assert check_project(project) == []
+    write(project.home, f"sub/{name}", "")
+    finding = only(project)
+    assert finding.severity == "error"
+    assert finding.file == f"jobs/trips/sub/{name.removesuffix('/__init__.py')}"
+
+
 def test_the_folder_we_run_in_owns_no_module(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "mine_alone.py").write_text("")
     monkeypatch.chdir(tmp_path)
@@ -289,6 +301,19 @@ def test_links_that_lead_out(project: Project, tmp_path: Path) -> None:
     finding = only(project)
     assert finding.file == "jobs/trips/data.txt"
     assert "travels with the job" in finding.message
+
+
+def test_links_to_folders(project: Project, tmp_path: Path) -> None:
+    job = project.home / "jobs" / "trips"
+    write(project.home, "shared/helpers.py", "X = 1\n")
+    (job / "lib").symlink_to("shared")
+    (job / "shared" / "up").symlink_to("..")
+    assert check_project(project) == []
+    (tmp_path / "elsewhere").mkdir()
+    (job / "shared" / "data").symlink_to(tmp_path / "elsewhere")
+    finding = only(project)
+    assert (finding.severity, finding.file) == ("warning", "jobs/trips/shared/data")
+    assert f"{tmp_path / 'elsewhere'}, which does not travel" in finding.message
 
 
 def test_data_in_the_jobs_folder(project: Project) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 from mayfly.contract import JobOrder, Json
 from mayfly.driver.mayfly_worker import hdfs_variables
+from mayfly.staging.bundle import PROGRAMS
 from mayfly.staging.stores import Store
 
 ADOPT = Path(__file__).parent / "adopt"
@@ -25,6 +27,15 @@ def unpack_code(store: Store, path: str, folder: Path) -> Path:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         archive.extractall(folder)
     return folder
+
+
+def restore_modes(code: Path) -> None:
+    """Make executable what was so in the job's folder, whoever has unpacked the archive into `code`."""
+    with contextlib.suppress(FileNotFoundError):
+        for name in json.loads((code / PROGRAMS).read_bytes()):
+            path = code / "job" / name
+            mode = path.stat().st_mode
+            path.chmod(mode | (mode & 0o444) >> 2)  # for whoever may read it
 
 
 def nested(settings: Mapping[str, Json]) -> dict[str, Any]:

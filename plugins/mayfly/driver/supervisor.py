@@ -111,6 +111,7 @@ class Supervisor:
         given = os.environ.get("MAYFLY_CODE_DIR")
         store = self.attempt.store
         code = Path(given) if given else environment.unpack_code(store, self.order.code, self.scratch / "code")
+        environment.restore_modes(code)
         job = code.absolute() / "job"
         self.children.start_host(job, staging=self.attempt.store.url)
         self.log.say(

@@ -64,7 +64,7 @@ def check_job(job: JobSpec, *, home: Path) -> list[Finding]:
     """Everything about one job whose job.yaml is right."""
     shown = f"jobs/{job.name}"
     findings = [
-        *checks.shadowing(_modules(job.folder, shown=shown), owner=module_owner),
+        *_shadowing(job, shown=shown),
         *_folder(job, shown=shown),
         *_yaml(job, file=f"{shown}/{JOB_FILE}"),
     ]
@@ -114,7 +114,16 @@ def _yaml(job: JobSpec, *, file: str) -> Iterator[Finding]:
 def _folder(job: JobSpec, *, shown: str) -> Iterator[Finding]:
     count = size = 0
     root = job.folder.resolve()
-    for parent, _, names in os.walk(job.folder):
+    for parent, folders, names in os.walk(job.folder):
+        for name in folders:
+            path = Path(parent) / name
+            if path.is_symlink() and not path.resolve().is_relative_to(root):
+                yield Finding(
+                    severity="warning",
+                    file=f"{shown}/{path.relative_to(job.folder).as_posix()}",
+                    message=f"is a link to the folder {path.resolve()}, which does not travel with the job; copy into "
+                    "the job's folder what it needs",
+                )
         for name in names:
             path = Path(parent) / name
             if path.is_symlink() and not path.resolve().is_relative_to(root):
@@ -159,8 +168,16 @@ def _elsewhere(text: str, *, folder: Path, home: Path) -> str:
     return ""
 
 
+def _shadowing(job: JobSpec, *, shown: str) -> Iterator[Finding]:
+    """Of both folders that Python looks in first: the job's, which is on everybody's path, and the script's own."""
+    own = Path(job.script).parent
+    yield from checks.shadowing(_modules(job.folder, shown=shown), owner=module_owner)
+    if own != Path():
+        yield from checks.shadowing(_modules(job.folder / own, shown=f"{shown}/{own.as_posix()}"), owner=module_owner)
+
+
 def _modules(folder: Path, *, shown: str) -> dict[str, str]:
-    """Name and file of each module and package that the job's folder brings."""
+    """Name and file of each module and package that this folder brings."""
     modules = {path.stem: f"{shown}/{path.name}" for path in folder.glob("*.py")}
     packages = {path.parent.name: f"{shown}/{path.parent.name}" for path in folder.glob("*/__init__.py")}
     return dict(sorted({**modules, **packages}.items()))
