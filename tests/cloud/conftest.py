@@ -162,8 +162,8 @@ def one_cloud(object_store: ObjectStore, s3: S3Server, tmp_path_factory: pytest.
     object_store.make_bucket(BUCKET)
     options = {"spark": str(spark.home()), "exports": {"/lake": str(lake)}, "ports": [s3.port]}
     with Emulator(
-        folder / "dataproc", machines="nodes", node_options=options, preempt_notice=30, env=object_store.env
-    ) as emulator:
+        folder / "dataproc", machines="nodes", node_options=options, preempt_notice=3600, env=object_store.env
+    ) as emulator:  # a test that has a node preempted loses it when it has seen what the notice does
         cloud = Cloud(emulator, home, lake)
         with pytest.MonkeyPatch.context() as patch:  # for as long as it is needed: other tests have clouds of their own
             for name, value in {**object_store.env, "DATAPROC_EMULATOR_HOST": emulator.host}.items():

@@ -78,10 +78,11 @@ def test_a_preempted_and_a_lost_node_cost_time_and_nothing_else(cloud: Cloud) ->
     run.wait_for("^working")
     (cluster,) = cloud.emulator.clusters()
     (spot,) = [name for name in cluster["machines"] if "-sw-" in name]
-    cloud.emulator.node(cluster["name"], spot.removeprefix(f"{cluster['name']}-"), "preempt")
+    cloud.emulator.node(cluster["name"], spot, "preempt")
     run.wait_for(r"worker \d+ has left \S+-sw-\S+, with its results")
+    cloud.emulator.node(cluster["name"], spot, "lose")
     victim = next(name for name in cluster["machines"] if "-w-" in name and not _has_application_master(name))
-    cloud.emulator.node(cluster["name"], victim.removeprefix(f"{cluster['name']}-"), "lose")
+    cloud.emulator.node(cluster["name"], victim, "lose")
     run.wait_for("lost the worker at")
     open_store(f"gs://{BUCKET}").put("works-end", b"")
     text = run.end(0)

@@ -269,8 +269,26 @@ def test_a_master_that_is_lost(google: Google, emulator: Emulator, tmp_path: Pat
     assert until(lambda: (job := google.job()).done and job).status.state.name == "ERROR"
 
 
+def test_a_node_is_there_until_its_notice_is_over(google: Google, emulator: Emulator, tmp_path: Path) -> None:
+    """However long that is by now: the machines know of no time of their own."""
+    (tmp_path / "main.py").write_text("import time; time.sleep(600)")
+    for name in ("brief", "c", "later"):
+        google.create(name)
+        google.submit(f"file://{tmp_path}/main.py", cluster=name, job_id=name)
+        until(lambda name=name: google.job(name).status.state.name == "RUNNING")
+    emulator.node("brief", "m", "preempt")
+    until(lambda: google.state("brief") == "ERROR")
+    emulator.settings(preempt_notice=3600)
+    emulator.node("c", "m", "preempt")
+    emulator.node("later", "m", "lose")
+    until(lambda: google.state("later") == "ERROR")
+    assert (google.state(), google.job("c").status.state.name) == ("RUNNING", "RUNNING")
+    emulator.node("c", "m", "lose")
+    until(lambda: google.state() == "ERROR")
+
+
 def test_a_master_without_network(google: Google, emulator: Emulator) -> None:
-    emulator.rule(on="job", do="body", seconds=60)
+    emulator.rule(on="job", do="body", seconds=3600)
     google.create()
     google.submit("gs://b/main.py")
     until(lambda: google.job().status.state.name == "RUNNING")

@@ -43,7 +43,7 @@ def main() -> None:
     settings = Settings(
         **{f.name: getattr(given, f.name) for f in dataclasses.fields(Settings) if hasattr(given, f.name)}
     )
-    world = World(folder=given.state, machines=_machines(given, objects, settings), objects=objects, settings=settings)
+    world = World(folder=given.state, machines=_machines(given, objects), objects=objects, settings=settings)
     service = Service(world)
     server, port = serve(service, given.port)
     rest = httpserver.serve(service, given.rest_port)
@@ -67,7 +67,7 @@ def _wait_for_eof(over: threading.Event) -> None:
     over.set()
 
 
-def _machines(given: Any, objects: Objects, settings: Settings) -> Machines:
+def _machines(given: Any, objects: Objects) -> Machines:
     if given.machines == "none":
         return NoMachines(given.state, objects)
     from scripts.cloud import spark
@@ -82,7 +82,6 @@ def _machines(given: Any, objects: Objects, settings: Settings) -> Machines:
             value = chosen[name]
             chosen[name] = Path(value) if isinstance(value, str) else [Path(each) for each in value]
     chosen.setdefault("spark", spark.home())
-    chosen.setdefault("preempt_seconds", settings.preempt_notice)
     return NodeMachines(given.state, objects, Options(**chosen))
 
 

@@ -172,6 +172,10 @@ def node_fault(world: World, entry: ClusterEntry, node: str, kind: FaultKind) ->
     if kind in ("lose", "preempt"):
         if kind == "preempt":
             entry.cancelled.wait(world.settings.preempt_notice)
+            try:
+                world.machines.fault(entry.spec, node, "lose")
+            except (KeyError, OSError):  # lost or removed within its notice, or the whole cluster gone
+                return
         if role == "master":
             stale(world, entry, True)
             _wait(entry, world.settings.master_lost)

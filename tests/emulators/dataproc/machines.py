@@ -26,7 +26,7 @@ from tests.emulators.dataproc.objects import Objects
 
 Role = Literal["master", "worker", "secondary"]
 FaultKind = Literal["preempt", "lose", "cut", "heal"]
-"""preempt: notice (metadata `instance/preempted` = TRUE), 30 s later (the emulator may shorten it) gone;
+"""preempt: notice (metadata `instance/preempted` = TRUE), and no more: the server loses it when its time is over;
 lose: gone at once; cut: no network; heal: the network is back."""
 
 _CANCEL_SECONDS = 20.0
@@ -213,7 +213,7 @@ class NoMachines:
     def fault(self, cluster: MachineCluster, node: str, kind: FaultKind) -> None:
         with self._lock:
             found = self._nodes.get(cluster.uuid, {})[node]
-            if kind not in ("preempt", "lose"):
+            if kind != "lose":
                 return
             del self._nodes[cluster.uuid][node]
             wardens = self._wardens[cluster.uuid] if found.role == "master" else []

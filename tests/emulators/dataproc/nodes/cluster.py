@@ -35,7 +35,6 @@ class Cluster:
         self._hosts: list[tuple[str, str, str]] = []
         self._hosts_file = self.folder / "hosts"
         self._hosts_file.write_text("")
-        self._timers: list[threading.Timer] = []
         self._farm = Farm()
         self._metadata = metadata.MetadataServer(self._farm.listen(METADATA, 80))
         self._door = Door(self._farm) if options.exports else None
@@ -199,15 +198,11 @@ class Cluster:
             daemon.wait(240)
 
     def preempt(self, name: str) -> None:
+        """The notice; whoever gives it loses the node."""
         machine = self.machines[name]
         self._metadata.preempt(machine.node.address)
         if self.options.soft_off and self.services is not None:
             self.services.ask_to_end(name)
-        timer = threading.Timer(self.options.preempt_seconds, self.lose, (name,))
-        timer.daemon = True
-        with self._lock:
-            self._timers.append(timer)
-            timer.start()
 
     def cut(self, name: str, cut: bool) -> None:
         machine = self.machines[name]
@@ -219,9 +214,6 @@ class Cluster:
         self.ended.set()
         with self._lock:
             machines, self.machines = list(self.machines.values()), {}
-            timers, self._timers = self._timers, []
-        for timer in timers:
-            timer.cancel()
         self._farm.end()
         for machine in machines:
             self._close(machine)

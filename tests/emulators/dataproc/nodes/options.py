@@ -32,8 +32,6 @@ class Options:
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables of daemons, jobs and containers."""
     ready_seconds: float = 300.0
-    preempt_seconds: float = 30.0
-    """From the notice to the end of a preempted node."""
     soft_off: bool = False
     """With the notice the node's daemons get SIGTERM, as by a shutdown: Compute Engine sends ACPI's soft off then. What
     Dataproc's images make of it is not documented."""
