@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import psutil
+import pytest
+
 from mayfly.contract import Limits, Phase, Timing
+from mayfly.driver import tree
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import CpuMeter, Evidence
 from mayfly.driver.gauge import Gauge
@@ -20,6 +26,7 @@ from mayfly.driver.watch import CPU_ALIVE
 from mayfly.driver.writer import Write, Writer
 from mayfly.staging.stores import FileStore
 from tests.driver.driving import make_order
+from tests.processes import end
 
 
 @contextmanager
@@ -116,3 +123,32 @@ def test_a_job_without_a_task_is_told_in_time_though_the_stall_watch_looks_once_
         gauge.tick(Phase.START)  # the stall watch looks now, and then in a minute
         tick_until(gauge, lambda: gauge.no_tasks, seconds=45)
     assert "in the first" in gauge.no_tasks
+
+
+FORKS = """
+import os, sys, time
+data = b"x" * 100_000_000
+for _ in range(4):
+    if not os.fork():
+        time.sleep(300)
+print("forked", flush=True)
+time.sleep(300)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is shared")
+def test_what_forked_children_of_the_script_share_counts_once(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "forked\n"
+        everyone = [psutil.Process(parent.pid), *tree.descendants(parent.pid)]
+        try:
+            with gauging(tmp_path) as (gauge, evidence):
+                gauge.tick(Phase.RUN)
+            assert len(everyone) == 5
+            assert tree.use(everyone).memory > 500_000_000
+            assert 100_000_000 < evidence.script_memory < 200_000_000
+            assert evidence.peaks.script_memory == evidence.script_memory
+        finally:
+            for process in everyone:
+                end(process)

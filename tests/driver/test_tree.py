@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 
 import psutil
 
@@ -26,3 +27,10 @@ def test_what_a_dead_process_had_started_is_still_known_as_its_own() -> None:
         finally:
             for process in everyone:
                 end(process)
+
+
+def test_a_process_that_has_ended_uses_no_memory() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        process = psutil.Process(child.pid)
+        child.wait()
+        assert tree.memory_of_all([process]) == 0

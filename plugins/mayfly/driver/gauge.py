@@ -99,8 +99,9 @@ class Gauge:
         below_host = tree.below(host_pid, everyone)
         early_pid = early.pid if early is not None else 0
         others = below_host | {host_pid, early_pid}
-        script = tree.use(process for process in everyone if process.pid not in others)
-        evidence.script_memory = script.memory
+        ours = [process for process in everyone if process.pid not in others]
+        script = tree.use(ours)
+        evidence.script_memory = script.memory if len(ours) == 1 else tree.memory_of_all(ours)
         # What it does while it waits for its go is not the script's, also when it has become the script.
         waiting = tree.use(process for process in everyone if process.pid == early_pid)
         both = {**script.cpu_seconds, **waiting.cpu_seconds}

@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -97,6 +98,25 @@ def use(processes: Iterable[psutil.Process]) -> Use:
             times = process.cpu_times()
             cpu[(process.pid, started(process))] = times.user + times.system
     return Use(memory=memory, largest=largest, cpu_seconds=cpu)
+
+
+def memory_of_all(processes: Collection[psutil.Process]) -> int:
+    """Resident bytes in all, where pages that several share, as forked children do, count once. Outside Linux, and of
+    a process that may not be asked, they count in each. Costs the kernel some 10 ms per GB: no use for all workers."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            total += _proportional(process.pid) or process.memory_info().rss
+    return total
+
+
+def _proportional(pid: int) -> int:
+    """Its own pages, and its part of those that it shares; 0 = not known."""
+    try:
+        found = re.search(rb"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_bytes(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
 
 
 def write_list(path: Path, processes: Iterable[psutil.Process]) -> None:
