@@ -32,6 +32,7 @@ LOG_BYTES = 1 << 20
 """Of each scheduler and worker log that is kept."""
 CLOSE_SECONDS = 8.0
 """For the orderly end of workers; the supervisor waits a little longer."""
+FLUSH_SECONDS = 0.5
 
 
 class Host:
@@ -47,6 +48,12 @@ class Host:
     def tell(self, event: str, **more: Any) -> None:
         with contextlib.suppress(OSError, RuntimeError):
             self._writer.write(json.dumps({"event": event, **more}, default=str).encode() + b"\n")
+
+    async def flush(self) -> None:
+        """Until the supervisor has all that was told, but for a moment only."""
+        self._writer.transport.set_write_buffer_limits(high=0)
+        with contextlib.suppress(asyncio.TimeoutError, OSError):
+            await asyncio.wait_for(self._writer.drain(), FLUSH_SECONDS)
 
     async def run(self, reader: asyncio.StreamReader) -> None:
         from mayfly.driver.launchers.base import Launch, open_launcher
@@ -87,6 +94,7 @@ class Host:
                 elif end := getattr(cluster, "end", None):  # the script has shut Dask down, but not what carries it
                     await asyncio.wait_for(end(), CLOSE_SECONDS)
             self.tell("stopped")
+            await self.flush()
             os._exit(0)  # nothing of value is left; a hanging close must not delay the end
 
     async def _ready(self) -> None:
@@ -212,6 +220,7 @@ async def _main(settings: dict[str, Any], control: socket.socket) -> None:
     try:
         await host.run(reader)
     except asyncio.CancelledError:
+        await host.flush()
         os._exit(0)
     except Exception as error:
         kind = str(getattr(error, "kind", ""))  # a LaunchError speaks for itself
@@ -219,8 +228,7 @@ async def _main(settings: dict[str, Any], control: socket.socket) -> None:
         if not kind:
             traceback.print_exc()
         host.tell("failed", error=text[-2000:], kind=kind)
-        with contextlib.suppress(OSError):
-            await writer.drain()
+        await host.flush()
         sys.stderr.flush()
         os._exit(1)
 

@@ -6,6 +6,9 @@ start use the same port to say why.
 
 Both sides show a random word of the run, so that neither a stranger nor another program that was given the port
 later is taken for the other. The master's side is pure bash: a node needs nothing for it.
+
+It answers from a thread of its own: user code keeps the event loop of Dask's scheduler busy for as long as it likes,
+and that is no dead driver.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ import asyncio
 import contextlib
 import secrets
 import shlex
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 BEAT_SECONDS = 2.0
 
@@ -42,27 +47,53 @@ exit 1
 
 
 class Watchdog:
-    """Listens on (`bind`, a port of `ports`). `seen` is set once the application master was heard; `said(worker,
-    text)` gets what workers say."""
+    """Listens on (`bind`, a port of `ports`). `seen` is set once the application master was heard, `beats` is how
+    often; `said(worker, text)` gets what workers say, in the event loop that has started it."""
 
     def __init__(self, *, bind: str, ports: tuple[int, int], said: Callable[[str, str], None]) -> None:
         self._bind, self._ports, self._said = bind, ports, said
         self._question, self._answer = secrets.token_hex(16), secrets.token_hex(16)
         self._server: asyncio.Server | None = None
         self._lines: set[asyncio.StreamWriter] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.seen = asyncio.Event()
+        self.beats = 0
         self.port = 0
 
     async def start(self) -> None:
         """OSError that names the range when no port of it is free."""
+        self._caller = asyncio.get_running_loop()
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=_run, args=(self._loop,), name="watchdog", daemon=True).start()
+        try:
+            await self._there(self._listen())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Idempotent."""
+        if self._loop is not None:
+            await self._there(self._stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+
+    async def _there(self, work: Coroutine[Any, Any, None]) -> None:
+        """In the other thread."""
+        assert self._loop is not None
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))
+
+    async def _listen(self) -> None:
         self._server = await listen_in_range(self._serve, self._bind, self._ports)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def close(self) -> None:
+    async def _stop(self) -> None:
         if self._server is not None:
             self._server.close()
         for line in self._lines:
             line.close()
+        if serving := asyncio.all_tasks() - {asyncio.current_task()}:
+            await asyncio.wait(serving, timeout=1)
 
     def script(self, host: str, *, grace: float) -> str:
         """The application master's bash script. `host` is how containers reach this machine, `grace` in seconds."""
@@ -87,20 +118,26 @@ class Watchdog:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._lines.add(writer)
-        with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
+        with contextlib.suppress(OSError, ValueError, RuntimeError, asyncio.LimitOverrunError):
             while line := await reader.readline():
                 word, _, rest = line.decode("utf-8", "replace").rstrip("\n").partition(" ")
                 if not secrets.compare_digest(word.encode(), self._question.encode()):
                     break
                 if rest:
                     worker, _, text = rest.partition(" ")
-                    self._said(worker, text)
+                    self._caller.call_soon_threadsafe(self._said, worker, text)
                 else:
-                    self.seen.set()
+                    self.beats += 1
+                    self._caller.call_soon_threadsafe(self.seen.set)
                 writer.write(self._answer.encode() + b"\n")
                 await writer.drain()
         self._lines.discard(writer)
         writer.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
 
 
 async def listen_in_range(serve: Callable[..., object], bind: str, ports: tuple[int, int]) -> asyncio.Server:

@@ -8,11 +8,8 @@ to us, and only then ask for workers.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ipaddress
 import os
 import re
-import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,14 +23,16 @@ from mayfly.driver.launchers.base import Launch, LaunchError
 from mayfly.driver.launchers.sizing import container_mib, worker_limit
 from mayfly.driver.launchers.skein_client import open_client
 from mayfly.driver.launchers.watchdog import Watchdog
+from mayfly.driver.launchers.yarn_cluster import YarnCluster
 from mayfly.driver.launchers.yarn_life import YarnLife
 from mayfly.driver.launchers.yarn_losses import DASK_SETTINGS
+from mayfly.driver.launchers.yarn_ports import address_towards, free_port, is_local, on_free_port
 from mayfly.driver.node import gateway_port
 from mayfly.errors import YarnError, YarnRefused, YarnUnavailable
 from mayfly.yarn.facts import Size
 from mayfly.yarn.resource_manager import ResourceManager
 from mayfly.yarn.site import HadoopSite
-from mayfly.yarn.tags import tag_of
+from mayfly.yarn.tags import owner_tag, tag_of
 
 MIB = 1 << 20
 
@@ -49,7 +48,7 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
     opening.add_done_callback(lambda task: task.cancelled() or task.exception())  # who waits for it hears of it
     manager, default_fs = await _prepare(launch, plan)
     address = plan.address or address_towards(manager.hosts)
-    bind = address if _is_local(address) else "0.0.0.0"
+    bind = address if is_local(address) else "0.0.0.0"
     watchdog = Watchdog(bind=bind, ports=plan.watchdog_ports, said=lambda worker, text: life.said(worker, text))
     try:
         await _or_network(watchdog.start(), "watchdog")
@@ -62,17 +61,19 @@ async def launch(launch: Launch) -> AsyncIterator[Any]:
             default_fs=default_fs,
             folder=folder,
         )
+        options = {
+            "protocol": "tls://",
+            "host": bind,
+            "dashboard_address": f"127.0.0.1:{_dashboard_port(plan)}",
+            "security": launch.security,
+        }
+
+        async def start(port: int) -> YarnCluster:
+            return await life.make_cluster({**options, "port": port})
+
         with dask.config.set(DASK_SETTINGS):
-            cluster = life.make_cluster(
-                {
-                    "protocol": "tls://",
-                    "host": bind,
-                    "port": free_port(bind, plan.scheduler_ports, "scheduler"),
-                    "dashboard_address": f"127.0.0.1:{_dashboard_port(plan)}",
-                    "security": launch.security,
-                }
-            )
-            async with cluster:
+            ports = plan.scheduler_ports
+            async with await on_free_port(start, bind=bind, ports=ports, what="scheduler") as cluster:
                 scheduler = f"tls://{address}:{cluster.scheduler.port}"
                 files = yarn_files.worker_files(
                     launch,
@@ -102,7 +103,7 @@ async def _prepare(launch: Launch, plan: YarnPlan) -> tuple[ResourceManager, str
         manager = await asyncio.to_thread(ResourceManager.find, os.environ)
         default_fs = _default_fs(HadoopSite.find(os.environ))
         await _check(launch, plan, manager)
-        await _end_earlier(launch, manager)
+        await end_earlier(launch, manager)
     except YarnRefused as error:
         raise LaunchError(_kind(error), str(error)) from error
     except YarnUnavailable as error:
@@ -140,12 +141,13 @@ async def _check(launch: Launch, plan: YarnPlan, manager: ResourceManager) -> No
         launch.tell("say", text=note)
 
 
-async def _end_earlier(launch: Launch, manager: ResourceManager) -> None:
-    """Jobs of one cluster run one after another: what lives of it belongs to an attempt whose driver died."""
-    tag = tag_of(launch.order.cluster)
+async def end_earlier(launch: Launch, manager: ResourceManager) -> None:
+    """Jobs of one cluster run one after another: what lives of it belongs to an attempt whose driver died. The name
+    alone proves nothing: another installation's cluster may have it, too."""
+    tag, ours = tag_of(launch.order.cluster), owner_tag(launch.order.owner)
     until = time.monotonic() + 10
     told: set[str] = set()
-    while left := await asyncio.to_thread(manager.applications, tag):
+    while left := [found for found in await asyncio.to_thread(manager.applications, tag) if ours in found.tags]:
         for application in left:
             if application.id not in told:
                 told.add(application.id)
@@ -156,57 +158,11 @@ async def _end_earlier(launch: Launch, manager: ResourceManager) -> None:
         await asyncio.sleep(0.5)
 
 
-def address_towards(hosts: tuple[tuple[str, int], ...]) -> str:
-    """This machine's address in the direction of the ResourceManager; nothing is sent. LaunchError when no host name
-    can be resolved."""
-    problem: OSError | None = None
-    for host, port in hosts:
-        try:
-            family, kind, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.connect(place)
-                return str(probe.getsockname()[0])
-        except OSError as error:
-            problem = error
-    names = ", ".join(host for host, _ in hosts)
-    raise LaunchError(
-        FailureClass.NETWORK,
-        f"this machine has no route to the ResourceManager ({names}: {problem}); set `yarn.address` of the target to "
-        "the address at which containers reach it",
-    )
-
-
-def _is_local(address: str) -> bool:
-    """Whether one can listen on it; a name, or an address before a NAT, is served on all interfaces."""
-    with contextlib.suppress(ValueError, OSError):
-        family = socket.AF_INET6 if ipaddress.ip_address(address).version == 6 else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.bind((address, 0))
-            return True
-    return False
-
-
 def _dashboard_port(plan: YarnPlan) -> int:
     """The target's, else the one that a gateway shows."""
     if plan.dashboard_ports == (0, 0):
         return gateway_port()
     return free_port("127.0.0.1", plan.dashboard_ports, "dashboard")
-
-
-def free_port(bind: str, ports: tuple[int, int], what: str) -> int:
-    """The first free port of the range, 0 for (0, 0). LaunchError names the range."""
-    if ports == (0, 0):
-        return 0
-    for port in range(ports[0], ports[1] + 1):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((bind, port))
-            return port
-    raise LaunchError(
-        FailureClass.NETWORK,
-        f"no free port for the {what} in {ports[0]}-{ports[1]} on {bind}: widen `yarn.ports.{what}` of the target, or "
-        "wait until other jobs on this machine have ended",
-    )
 
 
 async def _or_network(starting: Any, what: str) -> None:

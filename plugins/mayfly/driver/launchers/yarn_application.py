@@ -117,9 +117,7 @@ class Application:
         return {self._name(container.id): container for container in found}
 
     async def shutdown(self, *, succeeded: bool, diagnostics: str) -> None:
-        with contextlib.suppress(SkeinError):
-            if self._master is not None:
-                await self._call(self._master.shutdown, "SUCCEEDED" if succeeded else "FAILED", diagnostics)
+        await self._call(self._connected().shutdown, "SUCCEEDED" if succeeded else "FAILED", diagnostics)
 
     def close(self) -> None:
         """Forget it; it is not ended."""

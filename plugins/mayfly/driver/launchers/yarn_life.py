@@ -26,6 +26,7 @@ from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
 from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
 from mayfly.driver.launchers.yarn_environment import bring, place_of, remove
+from mayfly.driver.launchers.yarn_lease import Lease
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
 from mayfly.driver.launchers.yarn_watch import YarnWatch
 from mayfly.driver.outputs import WorkerVoices
@@ -39,8 +40,8 @@ from mayfly.yarn.tags import tags
 POLL_SECONDS = 0.25
 WAY_BACK_SECONDS = 30.0
 """From the application master's start to its first word to us."""
-LEASE_MORE = 15.0
-"""The ResourceManager's lease lasts so much longer than the watchdog's grace: it is the second net."""
+ORDERLY_SECONDS = 2.0
+"""For each of the three steps of an orderly end; then it is killed. All must fit into the host's CLOSE_SECONDS."""
 MOVES = 3
 """How often the application is submitted anew because its master came up where it must not stay."""
 DEAD_STARTS = 3
@@ -79,6 +80,12 @@ class YarnLife:
         self.cluster: YarnCluster | None = None
         self.voices: WorkerVoices | None = None
         self._watch = YarnWatch(self, launch=launch, manager=manager)
+        self._lease = Lease(
+            manager=manager,
+            grace=plan.grace,
+            newest=lambda: self.applications[-1] if self.applications else "",  # also one that is on its way
+            watched=watchdog.seen.is_set,
+        )
 
     # ------------------------------------------------------------ from start to end
 
@@ -118,7 +125,8 @@ class YarnLife:
             master_script=self._watchdog.script(self._address, grace=plan.grace),
             master_files=masters,
         )
-        self._tasks += [asyncio.create_task(self._renew()), asyncio.create_task(self._watch.say_why())]
+        self._lease.start()
+        self._tasks.append(asyncio.create_task(self._watch.say_why()))
         await self._submit()
         self._tasks.append(asyncio.create_task(self._watch.follow_nodes()))
         assert self.cluster is not None
@@ -130,20 +138,29 @@ class YarnLife:
         """Orderly; what does not end so is killed."""
         for task in self._tasks:
             task.cancel()
+        self._lease.close()
         await self._watch.close()
         application, self._application = self._application, None
         if application is not None:
-            with contextlib.suppress(asyncio.TimeoutError, SkeinError):
-                self._account_of(await asyncio.wait_for(application.containers(), 2))
-            with contextlib.suppress(asyncio.TimeoutError, SkeinError):
-                await asyncio.wait_for(application.shutdown(succeeded=True, diagnostics="the job has ended"), 5)
-            with contextlib.suppress(MayflyError):
-                if not await asyncio.to_thread(self._ended_soon, application.id):
+            if not await self._ended_orderly(application):
+                with contextlib.suppress(MayflyError):
                     await asyncio.to_thread(self._manager.kill, application.id)
             application.close()
         if self.applications:
             account = await asyncio.to_thread(self._manager.account, self.applications, self.gone)
             self._launch.tell("account", account=to_json(account))
+
+    async def _ended_orderly(self, application: Application) -> bool:
+        """False at once where its master gives no answer."""
+        try:
+            async with asyncio.timeout(ORDERLY_SECONDS):
+                self._account_of(await application.containers())
+            async with asyncio.timeout(ORDERLY_SECONDS):
+                await application.shutdown(succeeded=True, diagnostics="the job has ended")
+            async with asyncio.timeout(ORDERLY_SECONDS):
+                return await asyncio.to_thread(self._ended_soon, application.id)
+        except (TimeoutError, SkeinError):
+            return False
 
     def _account_of(self, containers: dict[str, Any]) -> None:
         """Remember them: when the application is over, nobody knows them any more."""
@@ -226,8 +243,9 @@ class YarnLife:
             self._launch.tell("say", text=f"{application.id} has ended ({reason}); submitting it once more")
             try:
                 await self._submit()
-            except LaunchError as error:
-                kind = FailureClass.WORKER_LOST if error.kind == FailureClass.START_FAILED else error.kind
+            except Exception as error:  # whatever it is: nobody submits a third one
+                kind = getattr(error, "kind", "") or FailureClass.START_FAILED
+                kind = FailureClass.WORKER_LOST if kind == FailureClass.START_FAILED else kind
                 self._fail(LaunchError(kind, f"the application master died, and so did the next one: {error}"))
 
     def _fail(self, error: LaunchError) -> None:
@@ -302,10 +320,13 @@ class YarnLife:
             return await Application.submit(self._client, spec)
         except (SkeinError, ValueError, KeyError) as error:
             raise LaunchError(FailureClass.START_FAILED, f"YARN did not take the application: {error}") from error
+        except (OSError, subprocess.SubprocessError) as error:
+            text = f"the environment could not be brought to the cluster's file system: {error}"
+            raise LaunchError(FailureClass.START_FAILED, text) from error
 
     async def _arrived(self, app_id: str) -> None:
         """Until its master has reached us."""
-        await self._lease(app_id)
+        await asyncio.to_thread(self._lease.renew)
         running_since = 0.0
         next_look = 0.0
         while not self._watchdog.seen.is_set():
@@ -348,18 +369,8 @@ class YarnLife:
             return " ".join(found.diagnostics.split())[-600:] or str(found.life)
         return "the ResourceManager does not say why"
 
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(max(2.0, self._plan.grace / 4))
-            if self.applications:  # also of one that is on its way
-                await self._lease(self.applications[-1])
-
-    async def _lease(self, app_id: str) -> None:
-        with contextlib.suppress(MayflyError):  # it is the second net, and the next try is near
-            await asyncio.to_thread(self._manager.renew, app_id, self._plan.grace + LEASE_MORE)
-
     def _ended_soon(self, app_id: str) -> bool:
-        until = time.monotonic() + 3
+        until = time.monotonic() + ORDERLY_SECONDS
         while time.monotonic() < until:
             if self._manager.state(app_id).ended:
                 return True
