@@ -29,7 +29,7 @@ from mayfly.staging.stores import open_store
 from mayfly.steps.lifecycle import Handle, JobRequest, Run
 from mayfly.steps.planning import plan_step
 from mayfly.steps.reporting import report
-from tests.chaos.schedules import Event, Schedule
+from tests.chaos.schedules import POLICY_VERBS, Event, Schedule
 from tests.emulators.dataproc.client import Emulator
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN
 
@@ -41,6 +41,10 @@ PATIENCE = 240.0
 """Seconds for one try of a step."""
 SLOW = 3.0
 """Seconds that a poke needs only where the machine does not get to it: the backend's pauses are 1.75 s at most."""
+NO_ANSWER = "no answer of"
+"""What a step fails with that was so slow that a verb's deadline passed (`Verb`'s words)."""
+START, START_OF_THE_STUCK = 120.0, 6.0
+"""Seconds to come up: none passes but that of clusters that never do, however long a loaded machine takes."""
 
 # Keeps the real driver's promises: at most once an attempt, ends when asked, a record at the end.
 DRIVER = """
@@ -113,8 +117,8 @@ class CloudRun:
         )
         self.handles: list[Handle] = []
         self.words: list[str] = []
-        self.problems: list[str] = []
-        """Of the last verdict, and what the steps said."""
+        self.problems: list[list[str]] = []
+        """Of each generation: the verdict's, and what the steps said."""
         self.wrongs: list[str] = []
         self.rules: list[str] = []
         self.longest: list[float] = []
@@ -143,10 +147,15 @@ class CloudRun:
             target="gcp",
             cluster=cluster,
             retries=RETRIES["job"],
-            start_timeout=6.0,
+            start_timeout=START_OF_THE_STUCK if self._stuck() else START,
             timeout=10.0,
             env={"SECONDS": str(self.schedule.job_seconds), "OUTCOME": self.schedule.job_outcome},
         )
+
+    def _stuck(self) -> bool:
+        """Whether this generation's cluster may never come up; only the first one meets faults."""
+        rules = self.schedule.rules if len(self.longest) == 1 else ()
+        return any((rule["on"], rule["do"]) == ("boot", "stuck") for rule in rules)
 
     # -- the run, as Airflow has it
 
@@ -168,7 +177,7 @@ class CloudRun:
 
     def _generation(self, events: list[Event]) -> None:
         states = dict.fromkeys(STEPS, "none")
-        self.problems = []
+        self.problems.append([])
         self.longest.append(0.0)
         handle: Handle | None = None
         for step in STEPS:
@@ -200,19 +209,21 @@ class CloudRun:
                         events.remove(event)
                         return ("marked" if event.what == "marked" else "failed"), None
                 began = time.monotonic()
-                poll = self._poke(step, try_number, handle, states)
-                self.longest[-1] = max(self.longest[-1], time.monotonic() - began)
+                try:
+                    poll = self._poke(step, try_number, handle, states)
+                finally:
+                    self.longest[-1] = max(self.longest[-1], time.monotonic() - began)
                 if poll.done:
                     if step == "report":
                         self.words.append(poll.result.word)
-                        self.problems += poll.result.problems
+                        self.problems[-1] += poll.result.problems
                     return "success", poll.result
                 if time.monotonic() > deadline:
                     self.wrongs.append(f"{step} neither ended nor failed in {PATIENCE} s: {poll.progress}")
                     return "failed", None
                 time.sleep(0.05)
         except MayflyError as error:
-            self.problems.append(f"{step} try {try_number}: {type(error).__name__}: {error}")
+            self.problems[-1].append(f"{step} try {try_number}: {type(error).__name__}: {error}")
         except Exception as error:
             self.wrongs.append(f"{step} try {try_number} broke: {type(error).__name__}: {error}")
         return "failed", None
@@ -235,7 +246,14 @@ class CloudRun:
 
     # -- the audit, when all is over and every TTL has passed
 
-    def audit(self, history: Sequence[dict[str, Any]], ran: Sequence[str], fired: dict[str, int]) -> Iterator[str]:
+    def audit(
+        self,
+        *,
+        history: Sequence[dict[str, Any]],
+        policies: Sequence[str],
+        ran: Sequence[str],
+        fired: dict[str, int],
+    ) -> Iterator[str]:
         mine = [each for each in history if each["labels"].get("run") == run_key(self.identity)]
         for each in mine:
             if each["gone_at"] is None:
@@ -248,16 +266,34 @@ class CloudRun:
             yield f"an attempt ran twice: {ran}"
         for number, handle in enumerate(self.handles):
             yield from self._audit_generation(number, handle, [e for e in mine if e["name"] == handle.name])
+        if policies and self._must_tidy(fired):
+            yield f"every cluster is proven gone, and their autoscaling policy is still there: {policies}"
         trouble = any(fired.get(rule) for rule in self.rules) or self.schedule.events
         trouble = trouble or self.schedule.job_outcome != "success"
         first = self.words[0] if self.words else "none"
-        too_slow = any(each["how_gone"] != "delete" for each in mine)  # this machine: the TTL came first
-        first_slow, last_slow = (too_slow or self.longest[number] > SLOW for number in (0, -1))
+        first_slow, last_slow = (self._too_slow(number, mine) for number in (0, -1))
         if first != "success" and (self.schedule.harmless or not trouble) and not first_slow:
-            yield f"nothing stood in its way, and the verdict is {first!r}: {self.problems}"
+            yield f"nothing stood in its way, and the verdict is {first!r}: {self.problems[0]}"
         second = self.words[-1:] if self.schedule.again and self.schedule.job_outcome == "success" else ["success"]
         if second != ["success"] and not last_slow:
             yield f"the second time nothing stood in its way, and the verdicts are {self.words}: {self.problems}"
+
+    def _too_slow(self, number: int, lives: Sequence[dict[str, Any]]) -> bool:
+        """Whether it was this machine that failed a generation: the TTL came first, or an answer did not come."""
+        names = {handle.name for handle in self.handles[number:][:1]}
+        if any(each["name"] in names and each["how_gone"] != "delete" for each in lives):
+            return True
+        return self.longest[number] > SLOW and any(NO_ANSWER in problem for problem in self.problems[number])
+
+    def _must_tidy(self, fired: dict[str, int]) -> bool:
+        """Whether no policy may be left: a verb that was too slow leaves it, and so does a call that comes late."""
+        if max(self.longest) > SLOW or not all(Run.open(handle).dir.receipt() for handle in self.handles):
+            return False
+        late = {"delay", "hang"}
+        return not any(
+            fired.get(rule) and given["on"] in POLICY_VERBS and given["do"] in late
+            for rule, given in zip(self.rules, self.schedule.rules, strict=True)
+        )
 
     def _audit_generation(self, number: int, handle: Handle, lives: Sequence[dict[str, Any]]) -> Iterator[str]:
         run = Run.open(handle)
@@ -302,7 +338,8 @@ def run_all(
     deadline = time.monotonic() + PATIENCE
     while emulator.clusters() and time.monotonic() < deadline:
         time.sleep(0.2)
-    history, fired, ran = emulator.history(), emulator.fired(), _ran(folder)
+    history, policies = emulator.history(), emulator.policies()
+    fired, ran = emulator.fired(), _ran(folder)
     by_project: dict[str, list[dict[str, Any]]] = {}
     for each in history:
         by_project.setdefault(each["project"], []).append(each)
@@ -310,7 +347,8 @@ def run_all(
     for run, finding in zip(runs, findings, strict=True):
         names = {handle.name for handle in run.handles}
         lines = [line for line in ran if line.split()[0] in names]
-        wrongs = tuple(run.audit(by_project.get(run.project, []), lines, fired))
+        left = [policy for policy in policies if policy.startswith(f"projects/{run.project}/")]
+        wrongs = tuple(run.audit(history=by_project.get(run.project, []), policies=left, ran=lines, fired=fired))
         audited.append(replace(finding, wrongs=(*finding.wrongs, *wrongs)))
     return audited
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mayfly.backends.base import ClusterView
+from mayfly.contract import Plan
 from mayfly.states import ClusterState
 from tests.chaos.cloud import StandInDriver, dump, run_all
 from tests.chaos.schedules import Event, Schedule, draw
@@ -66,6 +67,22 @@ def test_a_lie_is_caught(emulator: Emulator, tmp_path: Path) -> None:
     backend = f"{__name__}:{BelievesThatItIsGone.__name__}"
     (finding,) = run_all([schedule], emulator=emulator, folder=tmp_path / "runs", backend=backend)
     assert any("is not true" in wrong for wrong in finding.wrongs), finding
+
+
+class LeavesItsPolicy(StandInDriver):
+    """The bug: what is shared is nobody's."""
+
+    def tidy(self, plan: Plan) -> None:
+        pass
+
+
+def test_a_policy_that_is_left_is_caught(emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.chaos.cloud.SLOW", 3600.0)  # no fault of the machine, however slow it is
+    backend = f"{__name__}:{LeavesItsPolicy.__name__}"
+    schedule = Schedule(seed=3, job_seconds=0.05, grows=True)
+    (finding,) = run_all([schedule], emulator=emulator, folder=tmp_path / "runs", backend=backend, speed=1.0)
+    (policy,) = emulator.policies()
+    assert any(policy in wrong for wrong in finding.wrongs), finding
 
 
 def test_a_task_that_is_killed_joins_the_attempt_that_runs(emulator: Emulator, tmp_path: Path) -> None:
