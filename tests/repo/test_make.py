@@ -7,7 +7,10 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,3 +78,28 @@ def test_an_unknown_lane_names_the_lanes() -> None:
     done = make("install", "LANE=9.9")
     assert done.returncode == 2
     assert "no lane '9.9'; there are: 3.1.8 3.3.2" in done.stderr
+
+
+@pytest.mark.timeout(900)
+def test_the_demo_runs_and_ends_with_what_it_took_and_the_proof(tmp_path: Path) -> None:
+    """In a clone, with this environment as its own, so that nothing is to be installed."""
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    environment = Path(sys.prefix)
+    (clone / environment.name).symlink_to(environment)
+    lane = environment.name.removeprefix(".venv").removeprefix("-") or "3.3.2"
+    shown = subprocess.run(
+        ["make", "--old-file", f"{environment.name}/.installed", "demo", f"LANE={lane}"],
+        cwd=clone, capture_output=True, text=True, timeout=800, check=False,
+        env={key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "AIRFLOW"))},
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-4000:]
+    lines = shown.stdout.splitlines()
+    assert any(line.startswith("deletion proven") for line in lines), shown.stdout
+    summary = "\n".join(lines[-10:])
+    for word in ("flights: success in", "phases", "peak", "tasks", "deletion   proven at", "report"):
+        assert word in summary, summary
+    report = Path(next(line.split()[1] for line in lines if line.startswith("  report ")))
+    assert "<html" in report.read_text()
+    assert report.is_relative_to(clone)
+    assert list((clone / "data" / "results" / "delays").glob("*.parquet"))
