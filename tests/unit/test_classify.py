@@ -282,7 +282,19 @@ KNOWN: dict[str, tuple[Facts, FailureClass, bool, str, str]] = {
         Facts(ended_by="script", exit_code=-9, script_memory_limit=GB, peaks=Peaks(script_memory=950_000_000)),
         FailureClass.OUT_OF_MEMORY_SCRIPT, False, "SIGKILL", "950 MB of 1 GB",
     ),
-    "script killed below a shell": (
+    "script that passes on how a program below it was killed": (
+        Facts(ended_by="script", exit_code=137),
+        USER, False, "exit code 137", "a program that it ran got SIGKILL",
+    ),
+    "script that ends like a crash": (
+        Facts(ended_by="script", exit_code=139, log_tail=("tool.sh: Segmentation fault",)),
+        USER, False, "exit code 139", "sys.exit",
+    ),
+    "script with an exit code of its own": (
+        Facts(ended_by="script", exit_code=200),
+        USER, False, "exit code 200", "after the last lines above. Exit code 0",
+    ),
+    "program below the script killed by the kernel": (
         Facts(ended_by="script", exit_code=137, oom_kills=2),
         FailureClass.OUT_OF_MEMORY_SCRIPT, False, "exit code 137", "to_parquet",
     ),

@@ -65,17 +65,20 @@ def _worker_memory(r: Reading) -> bool:
 def _script_memory(r: Reading) -> bool:
     limit = r.facts.script_memory_limit
     near = limit > 0 and r.facts.peaks.script_memory >= 0.85 * limit
-    return _signal(r) == 9 and (near or r.facts.oom_kills > 0)
+    killed = r.facts.oom_kills > 0 and (_signal(r) or _signal_below(r)) == 9
+    return killed or (near and _signal(r) == 9)
 
 
 def _signal(r: Reading) -> int:
-    """The signal that ended the script, also when a shell in between made it 128 + n; 0 = none."""
-    code = r.facts.exit_code
-    if code is None:
-        return 0
-    if code < 0:
-        return -code
-    return code - 128 if code - 128 in SIGNALS else 0
+    """The signal that ended the script; 0 = none."""
+    return max(0, -(r.facts.exit_code or 0))
+
+
+def _signal_below(r: Reading) -> int:
+    """The signal that may have ended a program of the script's: its shell, or the script, passes it on as 128 + n. No
+    more than a guess, since the script may say `sys.exit(137)` for reasons of its own; 0 = none."""
+    number = (r.facts.exit_code or 0) - 128
+    return number if number in SIGNALS else 0
 
 
 def _tail(r: Reading) -> tuple[str, ...]:
@@ -492,6 +495,11 @@ RULES: tuple[Rule, ...] = (
                 else f"The attempt ended by {r.facts.ended_by!r}"
             )
             + ": look for `sys.exit(...)` or `os._exit(...)` after the last lines above. Exit code 0 means success."
+            + (
+                f" {r.facts.exit_code} may be passed on: a program that it ran got {signal_name(_signal_below(r))}."
+                if _signal_below(r)
+                else ""
+            )
         ),
         retryable=False,
         why="the script decided to end like this",
