@@ -14,6 +14,7 @@ export LC_ALL=C.UTF-8
 
 root=${MAYFLY_ROOT:-/opt/mayfly}
 mount_seconds=${MAYFLY_MOUNT_SECONDS:-30}
+log_seconds=${MAYFLY_LOG_SECONDS:-10}
 began=$EPOCHREALTIME
 node=${HOSTNAME%%.*}
 role=unknown
@@ -72,20 +73,23 @@ begin() {  # from here on all output is kept, and the end is told
 }
 
 finish() {
-    local code=$? ok=false reason=""
+    local code=$? ok=false reason="" last=ready look
     trap - ERR EXIT TERM
     set +e
     if ((code == 0)); then
         ok=true
-        say "ready"
+        say "$last"
     else
         rm -rf "$root/ready.json" "$root/env.new"
         because "it ended with $code"
         reason=$(<"$root/reason")
-        say "FAILED on $node: $reason"
+        last="FAILED on $node: $reason"
+        say "$last"
     fi
     exec >&3 2>&4
-    for _ in {1..20}; do  # something may still hold our output: never wait for that
+    # Until the log is whole, not until nobody writes any more: something may still hold our output.
+    for ((look = 0; look < 20 * log_seconds; look++)); do
+        [[ $(tail -n 1 "$log") != *"$last" ]] || break
         kill -0 "$writer" 2>/dev/null || break
         sleep 0.05
     done
@@ -215,8 +219,8 @@ mount_share() {
         *) fail "share $at: a mount point is /shared or below it" ;;
     esac
     if mountpoint -q "$at"; then
-        said=$(findmnt -n -o SOURCE,FSROOT --target "$at" | tail -n 1)
-        if [[ -n $server && $said != "$server:$from"* ]]; then
+        said=$(findmnt -n -o SOURCE --target "$at" | tail -n 1)
+        if [[ -n $server && ${said%/} != "$server:${from%/}" ]]; then
             fail "share $at: something else is mounted there already: $said"
         fi
         say "share $at is mounted"

@@ -288,6 +288,28 @@ def test_a_share_that_cannot_be_had(bench: Bench, given: object, stub: bool, say
     assert "/opt/mayfly/ready.json" not in node.run("find", "/opt/mayfly")
 
 
+def test_a_share_of_a_similar_name_is_another(bench: Bench) -> None:
+    node = bench.node(**{"mayfly-shares": json.dumps([share("/shared/a", "/vol1", "10.0.0.2")])})
+    node.run("mkdir", "-p", "/shared/a")
+    node.run("mount", "-t", "tmpfs", "10.0.0.2:/vol10", "/shared/a")  # as the table of mounts would show the other
+    ran = bench.run(node)
+    assert ran.code == 1
+    assert ran.reason.endswith("share /shared/a: something else is mounted there already: 10.0.0.2:/vol10")
+    node.run("mount", "-t", "tmpfs", "10.0.0.2:/vol1", "/shared/a")
+    ran = bench.run(node)
+    assert ran.code == 0, ran.output
+    assert "share /shared/a is mounted" in ran.output
+
+
+def test_evidence_is_whole_though_the_node_is_slow(bench: Bench) -> None:
+    node = bench.node(**{"mayfly-shares": "no json"})
+    slow = '#!/bin/sh\nsleep 2\nexec /usr/bin/tee "$@"\n'
+    node.put({"/usr/local/sbin/tee": Entry(content=slow, mode=0o755)})
+    ran = bench.run(node, MAYFLY_LOG_SECONDS="200")
+    assert ran.code == 1
+    assert "cannot be read: no json" in bench.evidence(node)["tail"][-1]
+
+
 def test_how_nfs_is_mounted(bench: Bench) -> None:
     """As far as this goes without an NFS client in the kernel: what `mount` is called with."""
     both = [share("/shared/a", "/one", "127.0.0.1", "port=1"), share("/shared/b", "/two", "127.0.0.1", "port=1,vers=3")]
