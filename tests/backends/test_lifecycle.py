@@ -11,7 +11,8 @@ import os
 import signal
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,40 @@ import pytest
 
 from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
-from mayfly.contract import FrozenTarget, Identity, JobOrder, Outcome, Receipt, Timing
-from mayfly.errors import JobFailed, NotProven, PlanError, Refused
+from mayfly.contract import (
+    Closing,
+    Failure,
+    FailureClass,
+    FrozenTarget,
+    Identity,
+    JobOrder,
+    Lease,
+    Outcome,
+    Phase,
+    Plan,
+    Receipt,
+    Status,
+    Timestamp,
+    Timing,
+    Waiting,
+)
+from mayfly.errors import (
+    BackendRefused,
+    BackendUnavailable,
+    ContractError,
+    DeadlinePassed,
+    JobFailed,
+    NotProven,
+    PlanError,
+    Refused,
+    StoreUnavailable,
+)
 from mayfly.generation import State
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.staging.stores import open_store
 from mayfly.states import ClusterState
-from mayfly.steps.attempts import LINES_A_POKE
+from mayfly.steps.attempts import LINES_A_POKE, rest_of_log
+from mayfly.steps.deletion import overdue
 from mayfly.steps.inventory import end_leak, find_run, leaks, list_runs
 from mayfly.steps.lifecycle import Handle, JobRequest, Run, find_handle
 from mayfly.steps.planning import plan_step
@@ -132,6 +160,47 @@ class StandInDriver(LocalBackend):
         super().submit(replace(order, code=code), rundir=rundir)
 
 
+class AnswersForClustersOnly(LocalBackend):
+    """Where nobody may look at jobs any more."""
+
+    def poll(self, order: JobOrder) -> Any:
+        raise BackendUnavailable("look at job: no answer")
+
+    def cancel(self, order: JobOrder) -> None:
+        raise BackendRefused(Failure(cls=FailureClass.PERMISSION))
+
+
+class MayNotList(LocalBackend):
+    def find(self, labels: Mapping[str, str]) -> list[ClusterView]:
+        raise BackendRefused(Failure(cls=FailureClass.PERMISSION))
+
+
+class GoesSlowly(LocalBackend):
+    """As on a cloud, where a delete call only begins to delete."""
+
+    asked = 0
+
+    def delete(self, name: str, *, owner: str) -> ClusterView:
+        self.asked += 1
+        if self.asked < 3:
+            return ClusterView(name=name, state=ClusterState.DELETING, labels=self.describe(name).labels)
+        return super().delete(name, owner=owner)
+
+
+class UnderRepair(LocalBackend):
+    def describe(self, name: str) -> ClusterView:
+        return replace(super().describe(name), state=ClusterState.CREATING, detail="REPAIRING")
+
+
+class SharesSomething(LocalBackend):
+    """Where a cluster leaves something that others may use."""
+
+    tidied = 0
+
+    def tidy(self, plan: Plan) -> None:
+        self.tidied += 1
+
+
 class ShowsLate(LocalBackend):
     """Where a look right after the create call does not show the cluster yet."""
 
@@ -194,15 +263,28 @@ def test_the_log_is_shown_once_and_a_flood_is_cut(case: Case) -> None:
     polls = []
     while not polls or not polls[-1].done:
         polls.append(job(run))
-        assert len(polls[-1].lines) <= LINES_A_POKE + 3
+        assert len([line for line in polls[-1].lines if not line.startswith("run_job: ")]) <= LINES_A_POKE
         lines += polls[-1].lines
         if "first" in lines:
             case.go(run)
         time.sleep(0.1)
     assert lines.count("first") == 1
     assert lines.count("999") == 1
-    assert "949" not in lines
-    assert any("950 lines left out" in line and "/log/" in line for line in lines)
+    assert "950" not in lines
+    assert any("951 lines left out" in line and "/log/" in line for line in lines)
+
+
+def test_what_is_left_of_the_log_counts_with_what_this_poke_has_shown(case: Case) -> None:
+    run = case.plan("record()")
+    attempt = run.dir.attempt("run_job", 1)
+    attempt.put("lease.json", Lease(seq=1, writer="test", ttl_s=60.0))
+    run.store.put(f"{attempt.path}/log/000000.txt", "\n".join(f"new {n}" for n in range(30)).encode())
+    shown = tuple(f"old {n}" for n in range(40))
+    lines = rest_of_log(attempt, after=shown)
+    assert len(lines) == LINES_A_POKE
+    assert "left out" in lines[0] and "/log/" in lines[0]
+    assert lines[1:] == (*shown[-(LINES_A_POKE - 31) :], *(f"new {n}" for n in range(30)))
+    assert rest_of_log(attempt, after=shown) == shown
 
 
 # ---------------------------------------------------------------- generations
@@ -246,6 +328,13 @@ def test_a_closing_generation_is_ended_by_the_next_plan(case: Case) -> None:
     from mayfly.contract import Closing, Timestamp
 
     first.dir.create("closing.json", Closing(at=Timestamp(time.time()), by="a delete that died"))
+    assert case.plan("record()").plan.generation == 2
+    assert first.dir.receipt() is not None
+
+
+def test_a_closing_generation_whose_file_is_damaged_is_ended_by_the_next_plan(case: Case) -> None:
+    first = case.living("record()")
+    first.store.put(f"{first.dir.root}/closing.json", b"")
     assert case.plan("record()").plan.generation == 2
     assert first.dir.receipt() is not None
 
@@ -402,7 +491,61 @@ def test_a_job_needs_a_living_cluster(case: Case) -> None:
     assert run.dir.last_attempt("run_job") == 0
 
 
+def test_a_cluster_that_is_being_repaired_is_waited_for(case: Case) -> None:
+    run = case.living("record()")
+    repaired = Run(plan=run.plan, store=run.store, backend=UnderRepair(case.target))
+    poll = job(repaired)
+    assert not poll.done and "REPAIRING" in poll.progress
+    assert run.dir.last_attempt("run_job") == 0
+    assert done(lambda: job(run)).attempt == 1
+    later = Waiting(at=Timestamp(time.time() - run.plan.limits.start - 1))
+    repaired.dir.attempt("another", 1).create("waiting.json", later)
+    with pytest.raises(DeadlinePassed, match="REPAIRING"):
+        job(repaired, key="another")
+
+
+@pytest.mark.parametrize(("silent_for", "soon"), [(1, False), (25, True), (60, True), (600, False)])
+def test_a_silent_driver_is_looked_at_again_soon(case: Case, silent_for: float, soon: bool) -> None:
+    run = case.living("wait_for_go(); record()")
+    job(run)
+    attempt = run.dir.attempt("run_job", 1)
+    status = Status(seq=1, at=Timestamp(time.time() - silent_for), phase=Phase.RUN, elapsed=1.0)
+    attempt.put("status.json", status)
+    assert job(run).again is None  # asking costs nothing here
+    run.backend.quiet_seconds = 20.0
+    again = job(run).again
+    assert (again is not None and again <= 10.0) == soon
+
+
 # ---------------------------------------------------------------- collect, delete
+
+
+def hanging(case: Case) -> Run:
+    """A run whose job never ends, under way."""
+    run = case.living(HANG)
+    job(run)
+    wait_for(lambda: bool(case.starts(run)), what="driver started")
+    return run
+
+
+def plan_handle(run: Run) -> Handle:
+    return Handle(name=run.plan.name, target=run.plan.target, owner=run.plan.owner)
+
+
+@contextmanager
+def unreadable(case: Case, run: Run, name: str) -> Iterator[None]:
+    """No file of that name can be read or written, not even by root: there is a folder in its place."""
+    path = case.folder / "staging" / "runs" / run.plan.name / name
+    aside = path.with_name("aside")
+    if there := path.exists():
+        path.rename(aside)
+    path.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        path.rmdir()
+        if there:
+            aside.rename(path)
 
 
 def test_collect_ends_what_still_runs(case: Case) -> None:
@@ -424,7 +567,16 @@ def test_delete_while_the_job_hangs_and_ignores_every_request(case: Case) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", ["jobs/run_job/1/record.json", "jobs/run_job/1/job.json", "jobs/run_job/1/status.json"]
+    "name",
+    [
+        "jobs/run_job/1/record.json",
+        "jobs/run_job/1/job.json",
+        "jobs/run_job/1/status.json",
+        "jobs/run_job/1/lease.json",
+        "jobs/run_job/1/cancel.json",
+        "closing.json",
+        "deleting.json",
+    ],
 )
 def test_a_damaged_file_does_not_keep_a_cluster_alive(case: Case, name: str) -> None:
     run = case.living(HANG)
@@ -434,6 +586,113 @@ def test_a_damaged_file_does_not_keep_a_cluster_alive(case: Case, name: str) -> 
     assert done(lambda: run.delete("test")).rule.startswith("deleted")
     assert not _lives(case.starts(run)[0])
     assert not done(lambda: report(run, {})).ok or name == "status.json"
+
+
+def test_a_damaged_receipt_proves_nothing_and_keeps_nothing(case: Case) -> None:
+    run = hanging(case)
+    run.store.put(f"{run.dir.root}/receipt.json", b'{"half')
+    with pytest.raises(ContractError, match=r"nothing is left of cluster .* \(deleted.*receipt\.json"):
+        done(lambda: run.delete("test"))
+    assert not _lives(case.starts(run)[0])
+    run.store.remove(f"{run.dir.root}/receipt.json")
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+def test_a_create_whose_generation_was_closed_by_a_damaged_file_undoes_itself(case: Case) -> None:
+    run = case.plan("record()")
+    run.store.put(f"{run.dir.root}/closing.json", b"")
+    with pytest.raises(Refused, match="is closing"):
+        done(lambda: run.create("test"))
+    assert run.backend.describe(run.plan.name).state is ClusterState.ABSENT
+
+
+def test_jobs_of_which_nobody_answers_do_not_keep_a_cluster_alive(case: Case) -> None:
+    run = hanging(case)
+    silent = Run(plan=run.plan, store=run.store, backend=AnswersForClustersOnly(case.target))
+    poll = silent.delete("test")
+    assert not poll.done and "waiting for the record of run_job" in poll.progress
+    attempt = run.dir.attempt("run_job", 1)
+    asked = attempt.read(Closing, "cancel.json")
+    assert asked is not None
+    attempt.put("cancel.json", replace(asked, at=asked.at - 600))
+    assert silent.delete("test").result.rule.startswith("deleted")
+    assert not _lives(case.starts(run)[0])
+
+
+def test_a_listing_that_is_refused_keeps_the_proof_and_not_the_cluster(case: Case) -> None:
+    run = hanging(case)
+    blind = Run(plan=run.plan, store=run.store, backend=MayNotList(case.target))
+    with pytest.raises(BackendRefused):
+        done(lambda: blind.delete("test"))
+    assert not _lives(case.starts(run)[0])
+    assert run.dir.receipt() is None
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+@pytest.mark.parametrize("name", ["receipt.json", "closing.json", "deleting.json", "calls/1.json"])
+def test_a_store_that_cannot_be_read_keeps_the_proof_and_not_the_cluster(case: Case, name: str) -> None:
+    run = hanging(case)
+    with unreadable(case, run, name), pytest.raises(StoreUnavailable, match="cannot"):
+        done(lambda: run.delete("test"))
+    assert not _lives(case.starts(run)[0])
+    assert run.dir.receipt() is None
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+def test_a_run_that_cannot_be_opened_is_ended_by_who_knows_its_owner(case: Case) -> None:
+    run = hanging(case)
+    handle = plan_handle(run)
+    with unreadable(case, run, "plan.json"):
+        for opening in (lambda: Run.open(handle), lambda: Run.open(replace(handle, owner=""), ending=True)):
+            with pytest.raises(StoreUnavailable):
+                opening()
+            assert _lives(case.starts(run)[0])
+        with pytest.raises(StoreUnavailable):
+            Run.open(handle, ending=True)
+    assert not _lives(case.starts(run)[0])
+    assert done(lambda: Run.open(handle).delete("test")).rule.startswith("deleted")
+
+
+def test_a_run_without_a_plan_is_ended_by_who_knows_its_owner(case: Case) -> None:
+    run = hanging(case)
+    run.store.remove(f"{run.dir.root}/plan.json")
+    with pytest.raises(NotProven, match=r"no plan\.json"):
+        Run.open(plan_handle(run), ending=True)
+    assert not _lives(case.starts(run)[0])
+
+
+def test_a_deletion_that_is_taken_up_late_has_its_time(case: Case) -> None:
+    run = hanging(case)
+    long_ago = Timestamp(time.time() - 2 * run.plan.limits.delete)
+    run.dir.create("closing.json", Closing(at=long_ago, by="a delete that gave up"))
+    slow = Run(plan=run.plan, store=run.store, backend=GoesSlowly(case.target))
+    assert done(lambda: slow.delete("test")).rule.startswith("deleted")
+
+
+def test_a_deletion_that_takes_too_long_says_so(case: Case) -> None:
+    run = hanging(case)
+    long_ago = Timestamp(time.time() - 2 * run.plan.limits.delete)
+    run.dir.create("closing.json", Closing(at=long_ago, by="test"))
+    slow = Run(plan=run.plan, store=run.store, backend=GoesSlowly(case.target))
+    with pytest.raises(DeadlinePassed, match=r"still there: .* deleting"):
+        done(lambda: slow.delete("test"))
+
+
+@pytest.mark.parametrize(
+    ("closing_at", "taken_up_at", "now", "over"), [(0, 0, 99, -1), (0, 0, 101, 1), (0, 1000, 1099, -1), (9, 0, 110, 1)]
+)
+def test_the_time_of_a_deletion_counts_from_who_took_it_up(
+    closing_at: float, taken_up_at: float, now: float, over: float
+) -> None:
+    assert overdue(closing_at=closing_at, taken_up_at=taken_up_at, limit=100, now=now) == over
+
+
+def test_what_was_shared_is_tidied_also_when_the_receipt_was_the_last_that_somebody_did(case: Case) -> None:
+    run = case.living("record()")
+    done(lambda: run.delete("one who died after the receipt"))
+    shares = SharesSomething(case.target)
+    assert Run(plan=run.plan, store=run.store, backend=shares).delete("another").done
+    assert shares.tidied == 1
 
 
 def test_two_deleters_write_one_receipt(case: Case) -> None:

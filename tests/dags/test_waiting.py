@@ -57,6 +57,22 @@ def test_not_done_frees_the_slot_and_says_until_when() -> None:
     assert before + 29 < caught.value.reschedule_date.timestamp() < after + 31
 
 
+def test_a_poke_that_wants_the_next_one_soon_is_rescheduled_and_never_deferred() -> None:
+    deferred: list[bool] = []
+    before = datetime.now(UTC).timestamp()
+    with pytest.raises(AirflowRescheduleException) as caught:
+        wait(
+            context(pokes=500),
+            polls(Poll(done=False, again=12.0)),
+            timing=lambda: TIMING,
+            patience=1.0,
+            defer=lambda: deferred.append(True),
+        )
+    after = datetime.now(UTC).timestamp()
+    assert before + 11 < caught.value.reschedule_date.timestamp() < after + 13
+    assert deferred == []
+
+
 def test_never_sooner_than_airflow_can_bear() -> None:
     before = datetime.now(UTC).timestamp()
     with pytest.raises(AirflowRescheduleException) as caught:

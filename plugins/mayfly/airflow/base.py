@@ -88,15 +88,17 @@ class ClusterOperator(BaseOperator):
         patience: float,
         waited: float = 0.0,
         defer: Callable[[Run], None] = lambda run: None,
+        ending: bool = False,
     ) -> Any:
-        """Open the run and poke it until done. `patience` and `waited` in seconds, `defer`: see `waiting.wait`."""
+        """Open the run and poke it until done. `patience` and `waited` in seconds, `defer`: see `waiting.wait`;
+        `ending`: see `Run.open`."""
         from mayfly.steps.lifecycle import Run
 
         opened: list[Run] = []
 
         def step() -> Poll:
             if not opened:
-                opened.append(Run.open(self.handle(context)))
+                opened.append(Run.open(self.handle(context), ending=ending))
             return poke(opened[0])
 
         def timing() -> Timing | None:

@@ -238,7 +238,7 @@ class DeleteClusterOperator(ClusterOperator):
 
     def execute(self, context: Mapping[str, Any]) -> None:
         by = self.by(context)
-        self.wait(context, lambda run: run.delete(by), patience=TEARDOWN_PATIENCE)
+        self.wait(context, lambda run: run.delete(by), patience=TEARDOWN_PATIENCE, ending=True)
 
 
 class ReportOperator(ClusterOperator):

@@ -71,12 +71,14 @@ def wait(
                 return poll.result
         used = timing() or Timing()
         if not is_inline(context):
-            if poll is not None:
+            soon = poll.again if poll is not None else None
+            if poll is not None and soon is None:
                 try:
                     defer()
                 except (StoreUnavailable, BackendUnavailable) as error:  # it reads whether there is what to wait for
                     log.warning("No answer, so this task does not defer: %s", error)
-            pause = max(interval(used, pokes=count), shortest_pause())
+            usual = interval(used, pokes=count)
+            pause = max(usual if soon is None else min(soon, usual), shortest_pause())
             raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=pause))
         count += 1
         try:

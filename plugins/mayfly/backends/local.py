@@ -256,8 +256,8 @@ class LocalBackend:
             while not _lock_now(lock):
                 if time.monotonic() > until:
                     raise BackendUnavailable(
-                        f"cluster {name}: somebody has held {folder / 'lock'} for {self.lock_seconds:.0f} s; if a "
-                        "process that was stopped, let it go on or end it"
+                        f"cluster {name}: somebody has held {folder / 'lock'} for {self.lock_seconds:.0f} s; a "
+                        "process that was stopped there must go on or end"
                     )
                 time.sleep(0.02)
             yield

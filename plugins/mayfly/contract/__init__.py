@@ -10,7 +10,16 @@ missing key *without* a default, or a value of the wrong type, raises `ContractE
 Times are POSIX seconds in memory and ISO-8601 UTC in JSON; sizes are bytes; durations are seconds.
 """
 
-from mayfly.contract.cluster import Closing, CreateCall, CreateProgress, CreateReturn, Deleting, Notified, Receipt
+from mayfly.contract.cluster import (
+    Closing,
+    CreateCall,
+    CreateProgress,
+    CreateReturn,
+    Deleting,
+    Notified,
+    Receipt,
+    Waiting,
+)
 from mayfly.contract.failure import Broken, Failure, FailureClass
 from mayfly.contract.job import Ack, JobOrder, Lease, Phase, Started, Status, Tasks
 from mayfly.contract.plan import Environment, FrozenTarget, Identity, Limits, Plan, Timing, WorkersPlan, YarnPlan
@@ -48,6 +57,7 @@ __all__ = [
     "Tasks",
     "Timestamp",
     "Timing",
+    "Waiting",
     "WorkersPlan",
     "YarnAccount",
     "YarnNodeAccount",

@@ -44,10 +44,20 @@ class CreateProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class Closing:
-    """closing.json: from here on nothing may start in this generation."""
+    """closing.json: from here on nothing may start in this generation. closing/<who>.json: who else has taken the
+    deletion up, and when."""
 
     at: Timestamp
     by: str
+    reason: str = ""
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True, kw_only=True)
+class Waiting:
+    """jobs/<job>/<attempt>/waiting.json: since when a cluster that cannot take this attempt yet is waited for."""
+
+    at: Timestamp
     reason: str = ""
     schema: int = SCHEMA
 

@@ -6,19 +6,23 @@ All of it goes through the run directory; the backend is asked only whether the 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from mayfly.backends.base import ClusterBackend
 from mayfly.contract import Closing, JobOrder, Lease, Outcome, Record, Tasks, Timestamp
-from mayfly.errors import DeadlinePassed
+from mayfly.errors import BackendError, ContractError, DeadlinePassed
 from mayfly.staging.rundir import AttemptDir
 from mayfly.states import JobState
 from mayfly.steps.progress import progress_line
 
 LINES_A_POKE = 50
+"""Of the log, with the line that names the rest."""
 _SEGMENTS_A_POKE = 40
 _CANCEL_EXTRA_SECONDS = 15.0
 """Beyond the driver's own grace: time for it to write its record."""
+_LISTEN_SECONDS = 10.0
+"""Between two looks while a driver is silent: that its machine is lost is to be known within a minute."""
 _JOB_EXTRA_SECONDS = 120.0
 """The driver keeps its own limits; only when it does not is the orchestrator's deadline needed."""
 
@@ -36,15 +40,19 @@ def renew_lease(attempt: AttemptDir, order: JobOrder, *, by: str) -> tuple[tuple
     return first + lines, f"{status.elapsed:.0f} s | {shown}" if status and shown != old.shown else ""
 
 
-def rest_of_log(attempt: AttemptDir) -> tuple[str, ...]:
-    """What the driver wrote between the last renewal and its record; read once, whoever asks."""
+def rest_of_log(attempt: AttemptDir, *, after: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """The lines `after` which this poke would end, and what the driver wrote between the last renewal and its record;
+    the newest of both. Read once, whoever asks."""
     lease = attempt.lease()
     if lease is None:
-        return ()
-    lines, segment = read_log(attempt, lease.segment)
+        return after
+    rest, segment = read_log(attempt, lease.segment)
     if segment != lease.segment:
         attempt.put("lease.json", replace(lease, seq=lease.seq + 1, segment=segment))
-    return lines
+    lines = after + rest
+    if len(lines) <= LINES_A_POKE:
+        return lines
+    return (f"... lines left out; all of it: {attempt.url}/log/", *lines[-(LINES_A_POKE - 1) :])
 
 
 def read_log(attempt: AttemptDir, segment: int) -> tuple[tuple[str, ...], int]:
@@ -60,8 +68,8 @@ def read_log(attempt: AttemptDir, segment: int) -> tuple[tuple[str, ...], int]:
     lines = tuple(data.decode(errors="replace").splitlines())
     if len(lines) > LINES_A_POKE or skipped > 0:
         more = f" and {skipped} segments" if skipped > 0 else ""
-        left_out = max(0, len(lines) - LINES_A_POKE)
-        lines = (f"... {left_out} lines{more} left out; all of it: {attempt.url}/log/", *lines[-LINES_A_POKE:])
+        kept = lines[-(LINES_A_POKE - 1) :]
+        lines = (f"... {len(lines) - len(kept)} lines{more} left out; all of it: {attempt.url}/log/", *kept)
     return lines, segment
 
 
@@ -78,7 +86,7 @@ def record_of_the_dead(
     With `submit_to` (URL of the run directory) a driver that never started is started: whoever opened the attempt died
     before it could. Where asking costs, nobody asks while the driver's heartbeat is young.
     """
-    quiet = max(backend.quiet_seconds, 10 * order.timing.status) if backend.quiet_seconds else 0.0
+    quiet = _quiet(order, backend)
     if quiet and heard(attempt, order) < quiet:
         return None
     view = backend.poll(order)
@@ -121,6 +129,17 @@ def record_of_the_dead(
     return attempt.record()
 
 
+def next_look(attempt: AttemptDir, order: JobOrder, backend: ClusterBackend) -> float | None:
+    """Seconds within which to look again: soon from when a driver falls silent until it counts as lost."""
+    quiet = _quiet(order, backend)
+    return _LISTEN_SECONDS if quiet and quiet <= heard(attempt, order) < 4 * quiet else None
+
+
+def _quiet(order: JobOrder, backend: ClusterBackend) -> float:
+    """Seconds of silence after which the backend is asked; 0 where it always is."""
+    return max(backend.quiet_seconds, 10 * order.timing.status) if backend.quiet_seconds else 0.0
+
+
 def heard(attempt: AttemptDir, order: JobOrder) -> float:
     """Seconds since the driver's last sign of life, else since the attempt was opened. Clocks may differ: a sign from
     the future is as old as it is ahead."""
@@ -131,13 +150,16 @@ def heard(attempt: AttemptDir, order: JobOrder) -> float:
 def cancel(attempt: AttemptDir, order: JobOrder, backend: ClusterBackend, *, by: str, reason: str) -> float:
     """Ask the driver to end: by a file, which works anywhere, and by the backend's own signal, which is faster.
 
-    Returns when its record must be there at the latest (POSIX seconds, counted from the first ask).
+    Returns when its record must be there at the latest (POSIX seconds, counted from the first ask; long ago when that
+    cannot be read any more). A backend that does not signal changes nothing of it.
     """
     attempt.create("cancel.json", Closing(at=Timestamp(time.time()), by=by, reason=reason))
-    backend.cancel(order)
-    asked = attempt.read(Closing, "cancel.json")
-    assert asked is not None
-    return asked.at + order.timing.stop_grace + _CANCEL_EXTRA_SECONDS
+    with suppress(BackendError):
+        backend.cancel(order)
+    asked = None
+    with suppress(ContractError):
+        asked = attempt.read(Closing, "cancel.json")
+    return (asked.at if asked else 0.0) + order.timing.stop_grace + _CANCEL_EXTRA_SECONDS
 
 
 def enforce_deadline(attempt: AttemptDir, order: JobOrder, backend: ClusterBackend, *, by: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 from mayfly.backends.base import ClusterBackend, ClusterView
 from mayfly.contract import Closing, Deleting, Plan, Receipt
-from mayfly.errors import DeadlinePassed, NotProven
+from mayfly.errors import ContractError, DeadlinePassed, NotProven
 from mayfly.generation import DeletionFacts, prove_deletion
 from mayfly.names import cluster_name
 from mayfly.staging.rundir import RunDir
@@ -20,34 +21,56 @@ class Deletion:
 
     def __init__(self, *, plan: Plan, rundir: RunDir, backend: ClusterBackend) -> None:
         self.plan, self.rundir, self.backend = plan, rundir, backend
-        self._own: ClusterView | None = None
-        """What the last look by name found."""
         self._namesake = False
         """The name is somebody else's: two targets with one prefix in one project."""
 
-    def poke(self, closing: Closing, *, by: str) -> Poll:
-        """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown."""
-        found = self.present()
-        if found or self._remembered():
-            seen = sorted({*found} or {self.plan.name})
-            self.rundir.create("deleting.json", Deleting(found=tuple(seen), at=clock_now()))
-        owners = self._owners() if found.keys() - {self.plan.name} else {self.plan.name: self.plan.owner}
-        names = set(found) if self._namesake else {self.plan.name, *found}
-        views = [self.backend.delete(name, owner=owners[name]) for name in names if name in owners]
-        left = {view.name: view for view in views if view.state is not ClusterState.ABSENT}
-        if not left:  # else a second listing would say nothing new, and listings are counted
+    def poke(self, closing: Closing, *, taken_up_at: float, by: str) -> Poll:
+        """Delete what is there; done with the receipt. NotProven, or DeadlinePassed, when absence cannot be shown.
+
+        Ours goes by its name; listing it is needed for the proof alone. `taken_up_at`: POSIX seconds, see `overdue`.
+        """
+        left, first = self._end_own()
+        if first or not left:  # listings are counted: while ours goes, those before it have been asked to
             facts = self._facts(closing)  # before the listing: what happens after it was not listed
-            left = self.present()
-        if left:
-            about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
-            over = time.time() - closing.at - self.plan.limits.delete
-            if over > 0:
-                raise DeadlinePassed(
-                    f"deletion is not proven {self.plan.limits.delete + over:.0f} s after it began; still there: "
-                    f"{about}. End it by hand, then clear delete_cluster, or run: mayfly delete {self.plan.name}"
-                )
-            return Poll(done=False, progress=f"deleting: {about}")
-        return self._prove(facts, by=by)
+            left = self._end_listed() | left
+            if not left:
+                return self._prove(facts, by=by)
+        about = ", ".join(f"{name} {view.state}: {view.detail}" for name, view in sorted(left.items()))
+        limit = self.plan.limits.delete
+        over = overdue(closing_at=closing.at, taken_up_at=taken_up_at, limit=limit, now=time.time())
+        if over > 0:
+            raise DeadlinePassed(
+                f"deletion is not proven {limit + over:.0f} s after it began; still there: {about}. End it by hand, "
+                f"then clear delete_cluster, or run: mayfly delete {self.plan.name}"
+            )
+        return Poll(done=False, progress=f"deleting: {about}")
+
+    def _end_own(self) -> tuple[dict[str, ClusterView], bool]:
+        """Delete this generation's cluster; what is left of it, and whether it was seen for the first time."""
+        view = self._look()
+        first = (view.state is not ClusterState.ABSENT or self._remembered(view)) and self._note_seen()
+        if self._namesake:
+            return {}, first
+        view = self.backend.delete(self.plan.name, owner=self.plan.owner)
+        return ({} if view.state is ClusterState.ABSENT else {view.name: view}), first
+
+    def _end_listed(self) -> dict[str, ClusterView]:
+        """Every cluster of this run, up to this generation, that a listing shows, and those before ours deleted."""
+        wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
+        listed = {
+            view.name: view
+            for view in self.backend.find(wanted)
+            if int(view.labels.get("generation", "0")) <= self.plan.generation
+            and not (view.name == self.plan.name and self._is_namesake(view))
+        }
+        if self.plan.name in listed:
+            self._note_seen()
+        owners = self._owners() if listed.keys() - {self.plan.name} else {}
+        return listed | {name: self.backend.delete(name, owner=owners[name]) for name in listed if name in owners}
+
+    def _note_seen(self) -> bool:
+        """Before it is deleted: who finds nothing later knows that it was there. True when nobody had."""
+        return self.rundir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
 
     def _facts(self, closing: Closing) -> DeletionFacts:
         calls = self.rundir.calls()
@@ -56,7 +79,7 @@ class Deletion:
             asked=bool(calls),
             created=any(returned and returned.called for _, returned in calls),
             pending=any(returned is None for _, returned in calls),
-            matched=self.rundir.deleting() is not None,
+            matched=self.rundir.store.get(f"{self.rundir.root}/deleting.json") is not None,  # damaged or not
             expired=now > self.plan.expires_at,
             settle_seconds=self.backend.settle_seconds,
             closing_at=closing.at,
@@ -64,6 +87,9 @@ class Deletion:
         )
 
     def _prove(self, facts: DeletionFacts, *, by: str) -> Poll:
+        view = self._look()
+        if view.state is not ClusterState.ABSENT:  # it appeared just now
+            return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         proof = prove_deletion(facts)
         if proof.unproven:
             raise NotProven(f"cluster {self.plan.name}: {proof.unproven}")
@@ -76,9 +102,6 @@ class Deletion:
         made = facts.created or facts.pending or facts.matched
         began = calls[0][0].at if calls and made else None
         labels = f"labels run={self.plan.run}, generation <= {self.plan.generation}"
-        view = self._look()
-        if view.state is not ClusterState.ABSENT:  # it appeared just now
-            return Poll(done=False, progress=f"deleting: {view.name} {view.state}: {view.detail}")
         self.rundir.create(
             "receipt.json",
             Receipt(
@@ -95,27 +118,18 @@ class Deletion:
             ),
         )
         self.backend.tidy(self.plan)
-        receipt = self.rundir.receipt()
+        try:
+            receipt = self.rundir.receipt()
+        except ContractError as error:
+            raise ContractError(
+                f"nothing is left of cluster {self.plan.name} ({proof.rule}), and its receipt is damaged: {error}. "
+                f"Remove that file, then run: mayfly delete {self.plan.name}"
+            ) from error
         return Poll(done=True, lines=(f"deletion proven: {proof.rule}",), result=receipt)
 
-    def _remembered(self) -> bool:
+    def _remembered(self, view: ClusterView) -> bool:
         """Whether the backend knows that it had our cluster and deleted it (somebody did while the store was away)."""
-        view = self._own
-        return view is not None and view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
-
-    def present(self) -> dict[str, ClusterView]:
-        """Every cluster of this run, up to this generation, that is not proven absent. What a listing shows needs no
-        look by name (reads are counted, and many runs are deleted at a time); what it does not show does."""
-        wanted = {key: self.plan.labels[key] for key in ("managed-by", "installation", "run")}
-        views = {
-            view.name: view
-            for view in self.backend.find(wanted)
-            if int(view.labels.get("generation", "0")) <= self.plan.generation
-        }
-        listed = views.get(self.plan.name)
-        if listed is None or self._is_namesake(listed):
-            views[self.plan.name] = self._own = self._look()
-        return {name: view for name, view in views.items() if view.state is not ClusterState.ABSENT}
+        return view.state is ClusterState.ABSENT and view.labels.get("owner") == self.plan.owner
 
     def _look(self) -> ClusterView:
         """Our cluster by its name. A name is there once: while it is another owner's, ours is not."""
@@ -129,8 +143,8 @@ class Deletion:
         return view.labels.get("owner", self.plan.owner) != self.plan.owner
 
     def _owners(self) -> dict[str, str]:
-        """Names of this run's clusters up to this generation, with the nonces that their plans hold."""
-        owners = {self.plan.name: self.plan.owner}
+        """Names of this run's clusters before this generation, with the nonces that their plans hold."""
+        owners = {}
         for generation in range(1, self.plan.generation):
             name = cluster_name(
                 prefix=self.plan.target.prefix,
@@ -138,7 +152,14 @@ class Deletion:
                 identity=self.plan.identity,
                 generation=generation,
             )
-            plan = RunDir(self.rundir.store, name).plan()
-            if plan is not None:
-                owners[name] = plan.owner
+            with suppress(ContractError):
+                plan = RunDir(self.rundir.store, name).plan()
+                if plan is not None:
+                    owners[name] = plan.owner
         return owners
+
+
+def overdue(*, closing_at: float, taken_up_at: float, limit: float, now: float) -> float:
+    """Seconds by which a deletion has passed its `limit`. It is counted for each who takes it up, since deleting may
+    only begin then: who had given up before, or died, says nothing of that. Times are POSIX seconds. Pure."""
+    return now - max(closing_at, taken_up_at) - limit

@@ -6,8 +6,10 @@ All state is in the run directory, so any process may make the next poke, after 
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
@@ -27,12 +29,14 @@ from mayfly.contract import (
     Outcome,
     Plan,
     Record,
+    Waiting,
     from_json,
     to_json,
 )
 from mayfly.contract.nodes import NODE_PYTHON
 from mayfly.errors import (
     BackendBusy,
+    BackendError,
     BackendRefused,
     ClusterFailed,
     ContractError,
@@ -41,7 +45,7 @@ from mayfly.errors import (
     NotOurs,
     NotProven,
     Refused,
-    StoreUnavailable,
+    StoreError,
 )
 from mayfly.generation import JobMove, State, job_move, state_of
 from mayfly.names import cluster_name
@@ -49,7 +53,7 @@ from mayfly.staging.credentials import target_store
 from mayfly.staging.rundir import AttemptDir, RunDir
 from mayfly.staging.stores import Store
 from mayfly.states import ClusterState
-from mayfly.steps.attempts import cancel, enforce_deadline, record_of_the_dead, renew_lease, rest_of_log
+from mayfly.steps.attempts import cancel, enforce_deadline, next_look, record_of_the_dead, renew_lease, rest_of_log
 from mayfly.steps.deletion import Deletion
 from mayfly.steps.poke import Poll, clock_now
 
@@ -58,10 +62,12 @@ LEASE_SECONDS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Handle:
-    """All that a later task needs to find its run: what plan returns. Holds no secret."""
+    """All that a later task needs to find its run: what plan returns. Holds no secret. With `owner`, the plan's nonce,
+    its cluster can be deleted even when the staging store is gone."""
 
     name: str
     target: FrozenTarget
+    owner: str = ""
 
     def to_json(self) -> dict[str, Any]:
         data = to_json(self)
@@ -93,23 +99,39 @@ class Run:
         self._renewed = 0.0
 
     @classmethod
-    def open(cls, handle: Handle) -> Run:
-        """NotProven when there is no plan: then nobody can say what was made."""
-        store = target_store(handle.target)
-        plan = RunDir(store, handle.name).plan()
-        if plan is None:
-            raise NotProven(
-                f"no plan.json in {store.url}/runs/{handle.name}: what this run made is not known, so its deletion "
-                "cannot be proven. Look for clusters with `mayfly ls`, end them with `mayfly reap`"
-            )
+    def open(cls, handle: Handle, *, ending: bool = False) -> Run:
+        """NotProven when there is no plan: then nobody can say what was made. Who is `ending` the run deletes its
+        cluster all the same, if the handle says whose it is, before the error."""
+        try:
+            store = target_store(handle.target)
+            plan = RunDir(store, handle.name).plan()
+            if plan is None:
+                raise NotProven(
+                    f"no plan.json in {store.url}/runs/{handle.name}: what this run made is not known, so its deletion "
+                    "cannot be proven. Look for clusters with `mayfly ls`, end them with `mayfly reap`"
+                )
+        except (StoreError, NotProven):
+            if ending and handle.owner:
+                _end_unproven(open_backend(handle.target), handle.name, owner=handle.owner)
+            raise
         return cls(plan=plan, store=store, backend=open_backend(plan.target))
 
     def state(self) -> State:
         return state_of(
             plan=True,
-            closing=self.store.get(f"{self.dir.root}/closing.json") is not None,
+            closing=self._is_closing(),
             receipt=self.store.get(f"{self.dir.root}/receipt.json") is not None,
         )
+
+    def _is_closing(self) -> bool:
+        """A closing.json that is damaged asks for the same."""
+        return self.store.get(f"{self.dir.root}/closing.json") is not None
+
+    def _closing(self) -> Closing | None:
+        """None also when it is damaged: then nobody knows since when."""
+        with suppress(ContractError):
+            return self.dir.closing()
+        return None
 
     # -- create
 
@@ -126,7 +148,7 @@ class Run:
             view = self.backend.describe(self.plan.name)
         else:  # what the call itself says is enough: a look right after it may not show the cluster yet
             view = self._call_create(number=len(calls) + 1, by=by)
-            if self.dir.closing() is not None:
+            if self._is_closing():
                 return self._undo_create()
             lines = (f"cluster {self.plan.name}: {view.state} ({view.detail})",)
             calls = self.dir.calls()
@@ -201,7 +223,7 @@ class Run:
                     f"calls/{number}.done.json", CreateReturn(at=clock_now(), called=False, detail=str(error))
                 )
             raise
-        if self.dir.closing() is not None:
+        if self._is_closing():
             # Before the return is noted: a delete that reads "returned" must also read that the cluster was seen.
             self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
         self.dir.create(f"calls/{number}.done.json", CreateReturn(at=clock_now(), detail=view.detail))
@@ -214,7 +236,7 @@ class Run:
             self.dir.create("deleting.json", Deleting(found=(self.plan.name,), at=clock_now()))
             view = self.backend.delete(self.plan.name, owner=self.plan.owner)
         if view.state is not ClusterState.ABSENT:
-            closing = self.dir.closing()
+            closing = self._closing()
             if closing is not None and time.time() > closing.at + self.plan.limits.delete:
                 raise DeadlinePassed(
                     f"cluster {self.plan.name} was closed while it was being created and cannot be deleted: it is "
@@ -251,8 +273,9 @@ class Run:
         record = record or attempt.record() or record_of_the_dead(attempt, order, self.backend, submit_to=self.dir.url)
         if record is None:
             enforce_deadline(attempt, order, self.backend, by=by)
-            return Poll(done=False, lines=lines, progress=shown)
-        lines += rest_of_log(attempt)
+            again = next_look(attempt, order, self.backend)
+            return Poll(done=False, lines=lines, progress=shown, again=again)
+        lines = rest_of_log(attempt, after=lines)
         attempt.create("ack.json", Ack(by_try=try_number, at=clock_now()))
         if record.outcome is not Outcome.SUCCESS:
             assert record.failure is not None
@@ -272,7 +295,10 @@ class Run:
         return True
 
     def _start(self, request: JobRequest, number: int, *, inline: bool, by: str) -> Poll:
+        attempt = self.dir.attempt(request.key, number)
         view = self.backend.describe(self.plan.name)
+        if view.state is ClusterState.CREATING:
+            return self._wait_until_ready(attempt, view)
         if view.state is not ClusterState.RUNNING:
             raise Refused(
                 f"cluster {self.plan.name} is {view.state} ({view.detail}); a job needs a living one. To run again, "
@@ -311,13 +337,25 @@ class Run:
             at=clock_now(),
             by=by,
         )
-        attempt = self.dir.attempt(request.key, number)
         if not attempt.create("job.json", order):
             return Poll(done=False, progress=f"attempt {number} was just opened by somebody else; watching it")
         attempt.put("lease.json", Lease(seq=1, writer=by, ttl_s=order.lease_ttl))
         self._require_open()
         self.backend.submit(order, rundir=self.dir.url)
         return Poll(done=False, lines=(f"attempt {number} of {request.key} started: {attempt.url}",))
+
+    def _wait_until_ready(self, attempt: AttemptDir, view: ClusterView) -> Poll:
+        """A cluster that came up is being repaired or started anew, or says what nobody here understands."""
+        attempt.create("waiting.json", Waiting(at=clock_now(), reason=view.detail))
+        waiting = attempt.read(Waiting, "waiting.json")
+        assert waiting is not None
+        waited = time.time() - waiting.at
+        if waited > self.plan.limits.start:
+            raise DeadlinePassed(
+                f"cluster {self.plan.name} cannot take job {attempt.job} for {waited:.0f} s (start_timeout "
+                f"{self.plan.limits.start:.0f} s): it is {view.state}: {view.detail}"
+            )
+        return Poll(done=False, progress=f"waiting for the cluster: {view.state}: {view.detail}")
 
     def _node_python(self) -> str:
         if self.plan.nodes is None:
@@ -351,8 +389,10 @@ class Run:
         for attempt in self.unended():
             order = attempt.order()
             assert order is not None
-            if record_of_the_dead(attempt, order, self.backend) is not None:
-                continue
+            # A backend that does not say whether it lives is not waited for: the request's own deadline is enough.
+            with suppress(BackendError):
+                if record_of_the_dead(attempt, order, self.backend) is not None:
+                    continue
             if time.time() < cancel(attempt, order, self.backend, by=by, reason=reason):
                 waiting.append(f"{attempt.job} (attempt {attempt.number})")
         return (
@@ -381,23 +421,48 @@ class Run:
     def delete(self, by: str, reason: str = "") -> Poll:
         """Close the generation, end everything of it (and of those before it), prove that; done with the receipt.
 
-        Idempotent in any state. NotProven or DeadlinePassed when absence could not be shown in time.
+        Idempotent in any state. NotProven or DeadlinePassed when absence could not be shown in time. A store that is
+        full, dead or damaged keeps the proof from being written, and its error is raised; it never keeps the cluster.
         """
-        receipt = self.dir.receipt()
-        if receipt is not None:
-            return Poll(done=True, lines=(f"already proven: {receipt.rule} ({receipt.by})",), result=receipt)
         try:
-            self.dir.create("closing.json", Closing(at=clock_now(), by=by, reason=reason))
-        except StoreUnavailable:
-            # A full or dead store keeps the proof from being written; it must not keep the cluster alive.
-            self.backend.delete(self.plan.name, owner=self.plan.owner)
+            return self._delete(by, reason)
+        except StoreError:
+            _end_unproven(self.backend, self.plan.name, owner=self.plan.owner)
             raise
-        closing = self.dir.closing()
-        assert closing is not None
+
+    def _delete(self, by: str, reason: str) -> Poll:
+        receipt = None
+        with suppress(ContractError):  # it proves nothing; what is there is ended, and then it is told
+            receipt = self.dir.receipt()
+        if receipt is not None:
+            self.backend.tidy(self.plan)  # who wrote it may have died before
+            return Poll(done=True, lines=(f"already proven: {receipt.rule} ({receipt.by})",), result=receipt)
+        closing, taken_up = self._close(by, reason)
         waiting = self._end_jobs(by=by, reason=reason or "the cluster is being deleted")
         if waiting:
             return waiting
-        return Deletion(plan=self.plan, rundir=self.dir, backend=self.backend).poke(closing, by=by)
+        deletion = Deletion(plan=self.plan, rundir=self.dir, backend=self.backend)
+        return deletion.poke(closing, taken_up_at=taken_up.at, by=by)
+
+    def _close(self, by: str, reason: str) -> tuple[Closing, Closing]:
+        """closing.json, and when `by` took this deletion up. Where the first is damaged nobody knows since when the
+        generation is closing: since the second at the latest."""
+        now = Closing(at=clock_now(), by=by, reason=reason)
+        self.dir.create("closing.json", now)
+        closing = self._closing()
+        if closing is not None and closing.by == by:
+            return closing, closing
+        path = f"closing/{hashlib.sha256(by.encode()).hexdigest()[:16]}.json"
+        self.dir.create(path, now)
+        taken_up = self.dir.read(Closing, path)
+        assert taken_up is not None
+        return closing or taken_up, taken_up
+
+
+def _end_unproven(backend: ClusterBackend, name: str, *, owner: str) -> None:
+    """Begin to delete a cluster of which nothing can be written down now; whoever comes next proves it."""
+    with suppress(NotOurs):  # then ours is not there
+        backend.delete(name, owner=owner)
 
 
 def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle | None:
@@ -410,4 +475,4 @@ def find_handle(*, job: str, target: FrozenTarget, identity: Identity) -> Handle
         plan = RunDir(store, name).plan()
         if plan is None:
             return found
-        found, generation = Handle(name=name, target=plan.target), generation + 1
+        found, generation = Handle(name=name, target=plan.target, owner=plan.owner), generation + 1

@@ -86,8 +86,9 @@ def plan_step(
         rundir.create("plan.json", new)
         plan = rundir.plan()
         assert plan is not None
+        closing = store.get(f"{rundir.root}/closing.json") is not None  # damaged or not
         move = plan_move(
-            state_of(plan=True, closing=rundir.closing() is not None, receipt=rundir.receipt() is not None),
+            state_of(plan=True, closing=closing, receipt=rundir.receipt() is not None),
             same_hash=plan.hash == new.hash,
             expired=time.time() > plan.expires_at,
         )
@@ -95,7 +96,7 @@ def plan_step(
             adopted = () if plan.owner == new.owner else ("adopted this run's open generation",)
             said = (packages,) if packages else ()
             lines = (*describe(plan), *said, *adopted, f"run directory {rundir.url}")
-            return Poll(done=True, lines=lines, result=Handle(name=plan.name, target=plan.target))
+            return Poll(done=True, lines=lines, result=Handle(name=plan.name, target=plan.target, owner=plan.owner))
         if move is PlanMove.END:
             ending = Run(plan=plan, store=store, backend=open_backend(plan.target)).delete(by, reason="planned anew")
             if not ending.done:

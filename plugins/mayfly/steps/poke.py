@@ -11,12 +11,14 @@ from mayfly.contract import Timestamp
 
 @dataclass(frozen=True, kw_only=True)
 class Poll:
-    """What a poke found. `lines` are to be logged, `progress` too when not empty (it is, when nothing changed)."""
+    """What a poke found. `lines` are to be logged, `progress` too when not empty (it is, when nothing changed).
+    `again`: seconds within which the next poke should come, None where the usual interval will do."""
 
     done: bool
     lines: tuple[str, ...] = ()
     progress: str = ""
     result: Any = None
+    again: float | None = None
 
 
 def clock_now() -> Timestamp:
