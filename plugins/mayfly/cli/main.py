@@ -184,11 +184,10 @@ def plan(options: argparse.Namespace) -> int:
 
 def run(options: argparse.Namespace) -> int:
     from mayfly.cli.identity import new_run_id
-    from mayfly.cli.interrupts import Interrupted
     from mayfly.cli.runner import JobRun
     from mayfly.cli.terminal import Terminal
 
-    job_run = JobRun(
+    return JobRun(
         project=_project(),
         job_name=options.job,
         target_name=options.target,
@@ -196,12 +195,7 @@ def run(options: argparse.Namespace) -> int:
         run_date=options.run_date or _today(),
         run_id=options.run_id or new_run_id(),
         terminal=Terminal(),
-    )
-    try:
-        return job_run()
-    except Interrupted as error:
-        print("mayfly: interrupted; nothing had been made", file=sys.stderr)
-        return 128 + error.number
+    )()
 
 
 def validate(options: argparse.Namespace) -> int:

@@ -1,8 +1,8 @@
 """One run without Airflow: the same plan, backend, driver and receipt, with this process as the orchestrator.
 
 Whatever happens after the plan, the teardown is made: collect, delete, report. The first Ctrl-C (or SIGTERM, SIGHUP)
-ends the job and goes on with the teardown; the second leaves at once. Then the driver ends by itself when its lease
-goes stale, and `mayfly delete` or `mayfly reap` writes the receipt.
+ends the job and goes on with the teardown; in the teardown it changes nothing but the exit code. The second leaves at
+once. Then the driver ends by itself when its lease goes stale, and `mayfly delete` or `mayfly reap` writes the receipt.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class JobRun:
     terminal: Terminal
     states: dict[str, str] = field(default_factory=dict)
     interrupts: Interrupts = field(default_factory=Interrupts)
+    ending: str = ""
+    """The cluster whose teardown has begun."""
 
     def __call__(self) -> int:
         """The exit code. MayflyError when nothing was started."""
@@ -59,29 +61,41 @@ class JobRun:
         target = self.project.frozen_target(self.target_name or job.target)
         params = parse_params(job, self.params)
         require_state_folder()
-        with self.interrupts.watched():
-            handle = self.wait(
-                lambda: plan_step(
-                    job=job,
-                    target=target,
-                    identity=cli_identity(dag_id=job.name, run_id=self.run_id),
-                    home=self.project.home,
-                    by=self.by,
-                    attempts=1 + job.retries,
-                ),
-                pause=target.timing.poll_inline,
-            )
-            run = Run.open(handle)
-            self.states["plan"] = "success"
-            try:
-                return self.teardown(run, self.from_create_to_end(run, job, params))
-            except Abandoned as error:
-                self.terminal.progress("")
-                self.terminal.warn(
-                    "left before the deletion was proven. The job ends by itself within "
-                    f"{target.timing.lease_ttl_inline:.0f} s; then run: mayfly delete {run.plan.name}"
+        run: Run | None = None
+        try:
+            with self.interrupts.watched():
+                handle = self.wait(
+                    lambda: plan_step(
+                        job=job,
+                        target=target,
+                        identity=cli_identity(dag_id=job.name, run_id=self.run_id),
+                        home=self.project.home,
+                        by=self.by,
+                        attempts=1 + job.retries,
+                    ),
+                    pause=target.timing.poll_inline,
                 )
-                return 128 + error.number
+                run = Run.open(handle)
+                self.states["plan"] = "success"
+                return self.teardown(run, self.from_create_to_end(run, job, params))
+        except (Interrupted, Abandoned) as error:  # the first one gets here from the plan alone
+            self.terminal.progress("")
+            self.terminal.warn(self.what_is_left(run))
+            return 128 + error.number
+
+    def what_is_left(self, run: Run | None) -> str:
+        """What to do after a run that was left before its end."""
+        if run is None:
+            return (
+                "left while the run was being planned, before any cluster was asked for. If `mayfly ls` shows its "
+                "plan, or an earlier generation of it that was being ended, run: mayfly delete RUN"
+            )
+        if self.states.get("delete_cluster") == "success":
+            return f"left before the report was written. The deletion is proven: mayfly show {run.plan.name}"
+        return (
+            "left before the deletion was proven. A job that still runs ends by itself within "
+            f"{run.plan.target.timing.lease_ttl_inline:.0f} s; then run: mayfly delete {run.plan.name}"
+        )
 
     def from_create_to_end(self, run: Run, job: JobSpec, params: Mapping[str, Any]) -> BaseException | None:
         """Make the cluster and run the job; what went wrong, if something did."""
@@ -116,14 +130,9 @@ class JobRun:
                 self.terminal.warn(f"{error}\nattempt {number} of {tries} failed; trying again")
 
     def teardown(self, run: Run, failure: BaseException | None) -> int:
-        """Collect, delete and report, each whatever became of the others."""
-        code = SUCCESS
-        if isinstance(failure, Interrupted):
-            code = 128 + failure.number
-        elif isinstance(failure, InputError):
-            code = BAD_INPUT
-        elif failure is not None:
-            code = FAILED_RUN
+        """Collect, delete and report, each whatever became of the others, and of one signal meanwhile."""
+        self.ending = run.plan.name
+        code = SUCCESS if failure is None else BAD_INPUT if isinstance(failure, InputError) else FAILED_RUN
         for name, poke in (("collect_metrics", run.collect), ("delete_cluster", run.delete)):
             try:
                 self.step(name, run, lambda poke=poke: poke(self.by))  # type: ignore[misc]
@@ -134,10 +143,12 @@ class JobRun:
                     self.terminal.warn(f"deletion is not proven; when the cause is gone: mayfly delete {run.plan.name}")
         try:
             verdict = self.step("report", run, lambda: report(run, self.states))
-            return code if verdict.ok else code or FAILED_RUN
+            code = code if verdict.ok else code or FAILED_RUN
         except MayflyError as error:
             self.terminal.warn(f"report: {error}")
-            return code or FAILED_RUN
+            code = code or FAILED_RUN
+        asked = self.interrupts.asked
+        return 128 + asked if asked and code != NOT_DELETED else code
 
     def explain(self, failure: BaseException, run: Run) -> None:
         if isinstance(failure, Interrupted):
@@ -162,11 +173,23 @@ class JobRun:
         self.states[name] = "success"
         return result
 
+    def obey(self) -> None:
+        """Look for a signal, between two pokes. Interrupted; in the teardown it asks for what is being done anyway."""
+        try:
+            self.interrupts.obey()
+        except Interrupted:
+            if not self.ending:
+                raise
+            self.terminal.warn(
+                "interrupted: the deletion goes on. Once more leaves at once: the receipt would then wait for "
+                f"`mayfly delete {self.ending}`"
+            )
+
     def wait(self, poke: Callable[[], Poll], *, pause: float) -> Any:
         """Poke until it is done. Deadlines are the poke's own; only a lack of answers is borne here, for a while."""
         silent_since: float | None = None
         while True:
-            self.interrupts.obey()
+            self.obey()
             try:
                 poll = poke()
                 silent_since = None
