@@ -643,6 +643,21 @@ KNOWN |= {
         yarn_loss("worker 3: Container killed on request. Exit code is 137"),
         FailureClass.WORKER_LOST, True, "137", "1.9 GB of 2 GB",
     ),
+    "yarn killed, as the nanny says it": (
+        yarn_loss("Worker process 8 was killed by signal 9",
+                  "worker 3 was lost: ended by itself (Worker process 8 was killed by signal 9)"),
+        FailureClass.WORKER_LOST, True, "killed by signal 9", "control groups, the kernel. The largest worker used",
+    ),
+    "yarn crash beside a kill": (
+        yarn_loss("worker 3 was lost: ended by itself (Worker process 8 was killed by signal 9)",
+                  "worker 4 was lost: ended by itself (Worker process 9 was killed by signal 11)"),
+        FailureClass.WORKER_LOST, False, "signal 11", "faulthandler",
+    ),
+    "yarn memory budget": (
+        yarn_loss("worker 3 was lost: killed for its memory (Worker tls://10.0.0.1:1 (pid=8) exceeded 95% memory "
+                  "budget. Restarting...)"),
+        WORKER_MEMORY, False, "memory budget", "try 4 GB",
+    ),
     "yarn terminated": (
         yarn_loss("worker 3: [2026-11-21 10:00:00.000]Container exited with a non-zero exit code 143. "),
         FailureClass.WORKER_LOST, True, "143", "SIGTERM",

@@ -17,7 +17,11 @@ from mayfly.units import format_duration, format_size
 
 _PREEMPTED = r"preempted|exit (code|status)( is)? -102\b"
 _DISK = r"No space left on device|no usable space|local-dirs .*(bad|full|usable space)|exit (code|status)( is)? -101\b"
-_KILLED = r"\b(exit (code|status)|exited with)( is| a non-zero exit code)? (137|143)\b|[Kk]illed by external signal"
+_KILLED = (
+    r"killed by signal 9\b|"  # a nanny's words; codes above 0 skein replaces by words of its own
+    r"\b(exit (code|status)|exited with)( is| a non-zero exit code)? (137|143)\b|[Kk]illed by external signal"
+)
+_CRASHED = r"killed by signal (4|6|7|8|11)\b"
 _NO_ROOM = r"pending|waits for|has not yet given|no node|full|limit|maximum"
 _QUEUE = r"\b(its|at|over|user|queue|AM)\b.*\b(maximum|limit|share|quota)\b"
 
@@ -335,12 +339,12 @@ IN_THE_RUN: tuple[Rule, ...] = (
     ),
     Rule(
         name="yarn: containers killed",
-        match=_lost(_KILLED),
+        match=lambda r: _lost(_KILLED)(r) and not _lost(_CRASHED)(r),
         cls=FailureClass.WORKER_LOST,
         evidence=_exits(_KILLED),
         advice=lambda r: (
-            "Exit codes 137 and 143 are kills from outside (SIGKILL, SIGTERM): an administrator, a node that shut "
-            "down, or, where YARN enforces memory by control groups, the kernel. "
+            "Signals 9 and 15 (exit codes 137, 143; SIGKILL, SIGTERM) are kills from outside: an administrator, a node "
+            "that shut down, or, where YARN enforces memory by control groups, the kernel. "
             + (
                 f"The largest worker used {format_size(r.facts.peaks.worker_memory)} of "
                 f"{format_size(r.facts.worker_memory_limit)}; if it repeats, give workers more memory."

@@ -23,7 +23,7 @@ MASTER_JAVA_OPTIONS = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 SERVICE = "worker"
 CALL_SECONDS = 60.0
 ALIVE = ("WAITING", "REQUESTED", "RUNNING")
-STATES = (*ALIVE, "SUCCEEDED", "FAILED", "KILLED")
+OVER = ("SUCCEEDED", "FAILED", "KILLED")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,9 @@ class Application:
         """Of its application master, once connected."""
         self._client = client
         self._master: skein.ApplicationClient | None = None
+        self._open: set[str] = set()
+        """Containers asked for here that have not been seen to have ended."""
+        self._over: dict[str, Any] = {}
         # Of its own: asyncio's default pool is small, and skein's calls may hang.
         self._threads = ThreadPoolExecutor(16, thread_name_prefix="yarn")
 
@@ -103,7 +106,9 @@ class Application:
         """Ask for a container for this worker; its name, which no container of another application has."""
         master = self._connected()
         container = await self._call(master.add_container, SERVICE, {"MAYFLY_WORKER_NAME": worker})
-        return self._name(container.id)
+        name = self._name(container.id)
+        self._open.add(name)
+        return name
 
     async def remove(self, container: str) -> None:
         """Idempotent."""
@@ -112,8 +117,15 @@ class Application:
                 await self._call(self._connected().kill_container, container.removeprefix(self._name("")))
 
     async def containers(self) -> dict[str, Any]:
-        """All there ever were, by name."""
-        found = await self._call(self._connected().get_containers, [SERVICE], STATES)
+        """All there ever were, by name. Those that have ended do not change: they are asked for when one more has."""
+        living = await self._those(ALIVE)
+        if not self._open <= living.keys():
+            self._over |= await self._those(OVER)
+            self._open -= self._over.keys()
+        return living | self._over
+
+    async def _those(self, states: tuple[str, ...]) -> dict[str, Any]:
+        found = await self._call(self._connected().get_containers, [SERVICE], states)
         return {self._name(container.id): container for container in found}
 
     async def shutdown(self, *, succeeded: bool, diagnostics: str) -> None:
