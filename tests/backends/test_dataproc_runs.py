@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from mayfly.contract import (
     YarnPlan,
 )
 from mayfly.errors import (
+    BackendRefused,
     ClusterFailed,
     DeadlinePassed,
     JobFailed,
@@ -94,6 +96,30 @@ def test_a_cluster_that_dies_in_mid_job_is_noticed_and_named(
             done(lambda: run.delete("test"))
     else:
         assert done(lambda: run.delete("test")).rule.startswith("deleted")
+
+
+def test_permissions_that_were_withdrawn_in_mid_run_keep_the_proof_and_not_the_cluster(
+    emulator: Emulator, project: Project
+) -> None:
+    run = project.living(WAITS)
+    request = JobRequest(key="run_job", script="job.py")
+    poke = lambda: run.job(request, try_number=1, inline=True, by="test")  # noqa: E731
+    wait_for(lambda: any("waiting" in line for line in poke().lines), what="job runs")
+    emulator.node(run.plan.name, "m", "lose")  # nobody is left who could write a record
+    for verb in ("GetJob", "CancelJob", "ListClusters"):
+        emulator.rule(on=verb, do="403")
+
+    def gone() -> bool:
+        with suppress(BackendRefused):
+            run.delete("test")
+        return emulator.clusters() == []
+
+    wait_for(gone, what="cluster gone")
+    with pytest.raises(BackendRefused):
+        run.delete("test")
+    assert run.dir.receipt() is None
+    emulator.forget_rules()
+    assert done(lambda: run.delete("test")).rule.startswith("deleted")
 
 
 def test_a_failed_init_action_is_told_before_anything_is_deleted(
