@@ -104,6 +104,22 @@ def test_a_stream_that_breaks_goes_on(store: GcsStore, line: Line, large: Path) 
     assert found is not None
     with found:
         assert found.read() == large.read_bytes()
+    assert not line.faults[0].times
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_stream_whose_object_goes_away_says_so(store: GcsStore, line: Line, large: Path, replaced: bool) -> None:
+    store.create_file("envs/a.tar.gz", large)
+    found = store.open("envs/a.tar.gz")
+    assert found is not None
+    with found:
+        assert found.read(10) == large.read_bytes()[:10]
+        if replaced:
+            line.faults.append(Fault(method="GET", where=READ, what=412))  # the emulator checks no condition here
+        else:
+            store.remove("envs/a.tar.gz")
+        with pytest.raises(StoreUnavailable, match=r"cannot read .*/envs/a.tar.gz: it was removed or replaced"):
+            found.read()
 
 
 def test_half_an_object_is_no_object(store: GcsStore, line: Line) -> None:

@@ -238,16 +238,27 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         if not self._piece and self._at < self._blob.size:
-            first, last = self._at, min(self._at + CHUNK, self._blob.size) - 1
-            how = {**self._store._how, "checksum": None, "if_generation_match": self._blob.generation}
-            data = self._store._try(
-                "read", self._path, lambda: self._blob.download_as_bytes(start=first, end=last, **how)
-            )
-            self._piece, self._at = memoryview(data), last + 1
+            self._piece = memoryview(self._next())
+            self._at += len(self._piece)
         part = self._piece[: len(buffer)]
         buffer[: len(part)] = part
         self._piece = self._piece[len(part) :]
         return len(part)
+
+    def _next(self) -> bytes:
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        first, last = self._at, min(self._at + CHUNK, self._blob.size) - 1
+        how = {**self._store._how, "checksum": None, "if_generation_match": self._blob.generation}
+        blob = self._store._blob(self._path)  # not the one that was looked at: it names a host of the store's choice
+        try:
+            return self._store._try(
+                "read", self._path, lambda: bytes(blob.download_as_bytes(start=first, end=last, **how))
+            )
+        except (NotFound, PreconditionFailed) as error:
+            raise StoreUnavailable(
+                f"cannot read {self._store.url}/{self._path}: it was removed or replaced meanwhile: {_text(error)}"
+            ) from error
 
 
 def _read_refusal(response: Any, *_: Any, **__: Any) -> None:
