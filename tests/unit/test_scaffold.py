@@ -46,6 +46,7 @@ def test_tells_what_to_do_next(project: Project) -> None:
     lines = create_job(project, "trips")
     assert lines[0] == "wrote jobs/trips/job.yaml"
     assert any("mayfly run trips" in line for line in lines)
+    assert any("python -m mayfly.airflow.dagstest trips" in line for line in lines), "needs no AIRFLOW_HOME"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def create_job(project: Project, name: str) -> list[str]:
         "It runs as it is; then change it into yours:",
         f"  mayfly plan {name}    shows what a run would make",
         f"  mayfly run {name}     runs it without Airflow",
-        f"  airflow dags test {name}",
+        f"  python -m mayfly.airflow.dagstest {name}    runs it as its DAG",
         f"The DAG {name!r} appears in Airflow by itself. docs/jobs.md explains every key of {JOB_FILE}.",
     ]
 
