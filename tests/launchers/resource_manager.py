@@ -17,10 +17,12 @@ from mayfly.yarn.resource_manager import ResourceManager
 
 
 class Yarn:
-    """`tags` by the id of an application; `killed` and `lifetimes` (seconds from when they were set) are what came."""
+    """`tags` by the id of an application, `leaving` the nodes that are being decommissioned (host:port of their pages);
+    `killed` and `lifetimes` (seconds from when they were set) are what came."""
 
     def __init__(self, tags: dict[str, Sequence[str]], url: str) -> None:
         self.tags, self.url = tags, url
+        self.leaving: list[str] = []
         self.killed: list[str] = []
         self.lifetimes: list[float] = []
         self.renewed = threading.Semaphore(0)
@@ -43,6 +45,11 @@ def yarn(tags: dict[str, Sequence[str]]) -> Iterator[Yarn]:
                 self._say({"apps": {"app": left}})
             elif place.startswith("apps/"):
                 self._say({"app": known.told(place.removeprefix("apps/"))})
+            elif place == "nodes":
+                nodes = [
+                    {"id": at, "nodeHostName": at.partition(":")[0], "nodeHTTPAddress": at} for at in known.leaving
+                ]
+                self._say({"nodes": {"node": [{**node, "state": "DECOMMISSIONING"} for node in nodes]}})
             else:
                 self._say({})
 

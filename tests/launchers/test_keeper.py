@@ -24,6 +24,7 @@ from mayfly.driver.launchers.yarn_life import TAKEN_AWAY, YarnLife  # noqa: E402
 from mayfly.yarn.http import Http  # noqa: E402
 from mayfly.yarn.resource_manager import ResourceManager  # noqa: E402
 from tests.driver.driving import PATIENCE, make_order  # noqa: E402
+from tests.launchers.resource_manager import yarn  # noqa: E402
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -36,7 +37,7 @@ class Place(YarnLife):
     """A life without a Hadoop. `fates` are the messages with which the next containers end before their worker is
     there; when none is left, a container is a worker in this process. `no_answer` is raised instead of an answer."""
 
-    def __init__(self, folder: Path, *, node: str = "127.0.0.1:1") -> None:
+    def __init__(self, folder: Path, *, node: str = "127.0.0.1:1", page: str = "http://127.0.0.1:1") -> None:
         self.told: list[tuple[str, dict[str, Any]]] = []
         self.fates: list[str] = []
         self.no_answer: list[Exception] = []
@@ -44,12 +45,14 @@ class Place(YarnLife):
         self.looks = 0
         self.workers: dict[str, Worker] = {}
         self._there: dict[str, Any] = {}
-        self._node = node
+        self._nodes: dict[str, str] = {}
+        self.node = node
+        self._scratch = folder
         order = make_order(launcher="yarn", yarn=YarnPlan())
         super().__init__(
             launch=Launch(order=order, folder=folder, job=folder, security=Security(), tell=self._hear),
             plan=YarnPlan(),
-            manager=ResourceManager(http=Http(["http://127.0.0.1:1"], user="me"), hosts=(), site=folder, user="me"),
+            manager=ResourceManager(http=Http([page], user="me"), hosts=(), site=folder, user="me"),
             watchdog=Watchdog(bind="127.0.0.1", ports=(0, 0), said=self.said),
             address="127.0.0.1",
             default_fs="",
@@ -69,8 +72,10 @@ class Place(YarnLife):
             self._there[name] = self._container(name, "FAILED", self.fates.pop(0))
         else:
             assert self.cluster is not None
-            self._there[name] = self._container(name, "RUNNING", "")
-            self.workers[name] = await Worker(self.cluster.scheduler.address, name=int(worker), nthreads=1)
+            self._there[name] = there = self._container(name, "RUNNING", "")
+            folder = str(self._scratch / there.yarn_container_id)
+            address = self.cluster.scheduler.address
+            self.workers[name] = await Worker(address, name=int(worker), nthreads=1, local_directory=folder)
         return name
 
     async def remove(self, container: str) -> None:
@@ -98,7 +103,7 @@ class Place(YarnLife):
             instance=number,
             state=state,
             yarn_container_id=f"container_1_0001_01_{number:06d}",
-            yarn_node_http_address=self._node,
+            yarn_node_http_address=self._nodes.setdefault(name, self.node),
             start_time=None,
             finish_time=None,
             exit_message=message,
@@ -262,3 +267,40 @@ def test_workers_that_are_given_back_are_not_asked_for_anew(tmp_path: Path) -> N
             assert cluster.leaving == set()
 
     asyncio.run(run())
+
+
+def once(path: str) -> str:
+    """Its result cannot be computed a second time."""
+    with open(path, "x"):
+        return "once"
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_a_node_leaves_that_has_all_workers(tmp_path: Path, adaptive: bool) -> None:
+    """Nobody can take their results: another worker comes first, and then they go."""
+
+    async def run() -> None:
+        place = Place(tmp_path, node="n1:8042", page=cluster.url)
+        async with kept(place):
+            await place.until_ready()
+            assert place.cluster is not None
+            if adaptive:
+                place.cluster.adapt(minimum=1, maximum=1)
+            async with Client(place.cluster, asynchronous=True) as client:
+                future = client.submit(once, str(tmp_path / "done"))
+                assert await future == "once"
+                place.node = "n2:8042"
+                cluster.leaving.append("n1:8042")
+                following = asyncio.create_task(place._watch.follow_nodes())
+                await place.until(lambda: place.heard("say"))
+                assert "n1 is being decommissioned: its worker has left" in place.heard("say")[0]["text"]
+                assert await future == "once"
+                looked = place.looks
+                await place.until(lambda: place.looks > looked + 3)
+                assert place.asked == ["0", "1"]
+                assert place.cluster.worker_spec.keys() == place.cluster.plan == {1}
+                assert [state.name for state in place.cluster.scheduler.workers.values()] == [1]
+                following.cancel()
+
+    with yarn({}) as cluster:
+        asyncio.run(run())

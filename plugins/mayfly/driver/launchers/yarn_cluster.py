@@ -8,22 +8,22 @@ lives. Dask's own handling of lost workers is switched off: it would kill what t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from dask.utils import parse_timedelta
 from distributed.core import Status
 from distributed.deploy.cluster import Cluster
-from distributed.deploy.spec import ProcessInterface, SpecCluster
+from distributed.deploy.spec import SpecCluster
 from distributed.scheduler import Scheduler
 from distributed.security import Security
 from skein.exceptions import SkeinError
 
 from mayfly.driver.launchers.adaptive import Adaptive
 from mayfly.driver.launchers.guarded import Guarded
+from mayfly.driver.launchers.yarn_worker import Containers, YarnWorker
 
 logger = logging.getLogger(__name__)
 
@@ -33,49 +33,6 @@ LONGEST_PAUSE = 30.0
 UNKNOWN_SECONDS = 15.0
 """After which a container that the application master does not know was never there."""
 OVER = ("SUCCEEDED", "FAILED", "KILLED")
-
-
-class Containers(Protocol):
-    """Where containers come from. Each call may raise SkeinError when there is no answer."""
-
-    async def add(self, worker: str) -> str: ...
-    async def remove(self, container: str) -> None: ...
-    async def containers(self) -> dict[str, Any]: ...
-
-
-class YarnWorker(ProcessInterface):  # type: ignore[misc]
-    """One worker that Dask wants. It has a container, or the keeper gets it one."""
-
-    def __init__(self, scheduler: str, *, name: int, source: Containers) -> None:
-        super().__init__(scheduler=scheduler, name=name)
-        self.name = name
-        self.container: str | None = None
-        self.registered_at = 0.0
-        """Monotonic time at which the scheduler last had it; 0 = not in this container."""
-        self.asked_at = 0.0
-        """Monotonic time at which the container was asked for."""
-        self.failures = 0
-        """Containers in a row that ended before the worker had registered, and that `died` counts."""
-        self.not_before = 0.0
-        self._source = source
-
-    async def start(self) -> None:
-        """Asks, and does not wait for it to come; without an answer the keeper asks again."""
-        await super().start()
-        await self.ask()
-
-    async def ask(self) -> None:
-        self.registered_at, self.asked_at = 0.0, time.monotonic()
-        with contextlib.suppress(SkeinError):
-            self.container = await self._source.add(str(self.name))
-            if self.status != Status.running:  # closed while we asked
-                await self._source.remove(self.container)
-
-    async def close(self) -> None:
-        await super().close()
-        if self.container is not None:
-            with contextlib.suppress(SkeinError):
-                await self._source.remove(self.container)
 
 
 class YarnCluster(SpecCluster):  # type: ignore[misc]
@@ -103,6 +60,8 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         """Whether a worker has ever registered."""
         self.leaving: set[Any] = set()
         """Names of workers that are being given back: their containers end before Dask has taken them off its list."""
+        self._heirs: dict[Any, Any] = {}
+        """Names of workers that are to leave and cannot yet, each with that of the worker that takes its place."""
         super().__init__(
             scheduler={"cls": Scheduler, "options": scheduler},
             worker={"cls": YarnWorker, "options": {"source": source}},
@@ -127,6 +86,31 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         if self._keeper is not None:
             self._keeper.cancel()
         await self._ending()
+
+    def replace(self, names: Iterable[Any]) -> None:
+        """Ask for another worker beside each of these, which have nobody to hand their results to. Once these have
+        ended, they are not asked for anew. Idempotent."""
+        for name in set(names) & self.plan:
+            heir = self.new_worker_spec()
+            self.worker_spec.update(heir)
+            (self._heirs[name],) = heir
+        self._correct_state()
+
+    def _replaced(self) -> set[Any]:
+        return {name for name, heir in self._heirs.items() if name in self.worker_spec and heir in self.worker_spec}
+
+    # What Dask's scaling counts is without them: else it would give their heirs back.
+
+    @property
+    def plan(self) -> set[Any]:
+        return set(super().plan) - self._replaced()
+
+    @property
+    def requested(self) -> set[Any]:
+        return set(super().requested) - self._replaced()
+
+    def scale(self, n: int = 0) -> Any:
+        return super().scale(n + len(self._replaced()))
 
     def forget_containers(self) -> None:
         """The application is gone, and all containers with it."""
@@ -161,7 +145,7 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         lost_after = parse_timedelta(self._config("distributed.deploy.lost-worker-timeout"))
         present = {state.name for state in self.scheduler.workers.values()}
         self.ready_once = self.ready_once or bool(present)
-        asking = []
+        asking, replaced = [], self._replaced()
         for worker in list(self.workers.values()):
             if worker.name not in self.worker_spec or worker.name in self.leaving or worker.status != Status.running:
                 continue
@@ -182,7 +166,9 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
                 worker.container = None
             elif worker.container and container is None and now - worker.asked_at > UNKNOWN_SECONDS:
                 worker.container = None  # of an application that is gone: it died while we asked
-            if worker.container is None and now >= worker.not_before:
+            if worker.container is None and worker.name in replaced:
+                del self.worker_spec[worker.name], self.workers[worker.name], self._heirs[worker.name]
+            elif worker.container is None and now >= worker.not_before:
                 asking.append(worker.ask())
         await asyncio.gather(*asking)
 

@@ -24,11 +24,12 @@ from mayfly.driver.launchers.base import Launch, LaunchError
 from mayfly.driver.launchers.sizing import container_mib
 from mayfly.driver.launchers.watchdog import Watchdog
 from mayfly.driver.launchers.yarn_application import Application, Request, specification
-from mayfly.driver.launchers.yarn_cluster import YarnCluster, YarnWorker
+from mayfly.driver.launchers.yarn_cluster import YarnCluster
 from mayfly.driver.launchers.yarn_environment import bring, place_of, remove
 from mayfly.driver.launchers.yarn_lease import Lease
 from mayfly.driver.launchers.yarn_logs import container_log, last_lines
 from mayfly.driver.launchers.yarn_watch import YarnWatch
+from mayfly.driver.launchers.yarn_worker import YarnWorker
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
 from mayfly.staging.stores import open_store

@@ -14,7 +14,7 @@ from mayfly.driver.launchers.base import Launch
 from mayfly.driver.launchers.guarded import Guarded
 from mayfly.driver.launchers.sizing import MIB, container_mib
 from mayfly.driver.launchers.yarn_cluster import YarnCluster
-from mayfly.driver.launchers.yarn_leaving import retire_leaving, retire_named
+from mayfly.driver.launchers.yarn_leaving import retire_leaving, retire_named, workers_on
 from mayfly.driver.launchers.yarn_losses import Loss, Losses, Seen
 from mayfly.driver.outputs import WorkerVoices
 from mayfly.errors import MayflyError
@@ -106,7 +106,12 @@ class YarnWatch:
         cluster = self._life.cluster
         if not nodes or cluster is None:
             return {}
-        return await retire_leaving(cluster.scheduler, containers_of(cluster.seen.values()), nodes)
+        containers = containers_of(cluster.seen.values())
+        left = await retire_leaving(cluster.scheduler, containers, nodes)
+        workers = cluster.scheduler.workers
+        stay = workers_on(workers.values(), containers, nodes)
+        cluster.replace(workers[address].name for address in stay)
+        return left
 
     async def _taken_away(self, name: str, host: str) -> None:
         """The cloud takes the node of this worker away."""
