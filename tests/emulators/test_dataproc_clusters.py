@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.api_core import exceptions
+from google.cloud.dataproc_v1 import AutoscalingPolicy, CreateClusterRequest
 
 from tests.emulators.dataproc.client import Emulator
-from tests.emulators.dataproc.machines import YarnLoad
-from tests.emulators.dataproc.scaler import target
+from tests.emulators.dataproc.clusters import Clusters
+from tests.emulators.dataproc.machines import MachineCluster, MachineNode, NoMachines, YarnLoad
+from tests.emulators.dataproc.objects import Objects
+from tests.emulators.dataproc.scaler import target, watch
 from tests.emulators.dataproc.sdk import PARENT, PROJECT, REGION, SECONDS, WHERE, Google
-from tests.emulators.dataproc.world import ClusterPb, PolicyPb
+from tests.emulators.dataproc.shapes import name_instances
+from tests.emulators.dataproc.world import ClusterPb, PolicyPb, State, World
 
 N2 = {"machine_type_uri": "n2-standard-4"}
 WORKERS = {"master_config": N2, "worker_config": {"num_instances": 2, **N2}}
@@ -102,6 +108,41 @@ def test_deleted_while_it_is_made(google: Google, emulator: Emulator) -> None:
     with pytest.raises(exceptions.Aborted):
         making.result(timeout=SECONDS)
     assert gone(google)
+
+
+class SlowToJoin(NoMachines):
+    """Nodes that are added come when they are let."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, Objects(folder))
+        self.started: list[str] = []
+        self.let = threading.Event()
+
+    def start(self, cluster: MachineCluster, nodes: Sequence[MachineNode], cancelled: threading.Event) -> None:
+        self.started += [node.name for node in nodes]
+        super().start(cluster, nodes, cancelled)
+
+    def add(self, cluster: MachineCluster, nodes: Sequence[MachineNode]) -> None:
+        self.let.wait()
+        super().add(cluster, nodes)
+
+
+@pytest.mark.parametrize("late", [1, 0])
+def test_a_cluster_is_running_before_its_secondary_workers(late: int, tmp_path: Path) -> None:
+    machines = SlowToJoin(tmp_path)
+    world = World(folder=tmp_path, machines=machines, objects=Objects(tmp_path))
+    world.settings.late_secondary = late
+    config = {**WORKERS, "secondary_worker_config": {"num_instances": 1}}
+    request = CreateClusterRequest({**WHERE, "cluster": {"cluster_name": "c", "config": config}})
+    Clusters(world).create(CreateClusterRequest.pb(request))
+    entry = world.clusters[PROJECT, REGION, "c"]
+    until(lambda: entry.state == State.RUNNING)
+    (secondary,) = entry.pb.config.secondary_worker_config.instance_names
+    assert machines.started == ["c-m", "c-w-0", "c-w-1", *([] if late else [secondary])]
+    assert not (late and entry.complete.is_set())
+    machines.let.set()
+    until(entry.complete.is_set)
+    machines.fault(entry.spec, secondary, "lose")
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -288,6 +329,43 @@ def test_the_simulated_scaler(google: Google) -> None:
     cluster = google.create(config={**WORKERS, "software_config": properties})
     pb = ClusterPb.FromString(type(cluster).serialize(cluster))
     busy = YarnLoad(pending_mib=2500, allocated_mib=2000, applications=1)
-    assert target(pb, rule, busy) == 3
-    assert target(pb, rule, YarnLoad(pending_mib=99_000, allocated_mib=2000, applications=1)) == 4
-    assert target(pb, rule, YarnLoad(pending_mib=0, allocated_mib=0, applications=0)) == 0
+    very_busy = YarnLoad(pending_mib=99_000, allocated_mib=2000, applications=1)
+    assert target(pb, rule, busy) == (2, 3)
+    assert target(pb, rule, very_busy) == (2, 4)
+    idle = YarnLoad(pending_mib=0, allocated_mib=0, applications=0)
+    assert target(pb, rule, idle) == (2, 0)
+    rule.worker_config.max_instances = 5
+    assert (target(pb, rule, busy), target(pb, rule, very_busy)) == ((2, 3), (5, 4))
+    rule.ClearField("secondary_worker_config")
+    assert target(pb, rule, busy) == target(pb, rule, very_busy) == (5, 0)
+    pb.config.worker_config.num_instances = 5
+    name_instances(pb)
+    assert target(pb, rule, idle) == (2, 0)
+
+
+class Busy(NoMachines):
+    """YARN is asked for more than it has."""
+
+    def load(self, cluster: MachineCluster) -> YarnLoad:
+        return YarnLoad(pending_mib=1 << 30, allocated_mib=0, applications=1)
+
+
+def test_a_cluster_grows_as_its_policy_allows(tmp_path: Path) -> None:
+    """Also where that is by primary workers alone."""
+    objects = Objects(tmp_path)
+    world = World(folder=tmp_path, machines=Busy(tmp_path, objects), objects=objects)
+    world.settings.autoscale = 0.01
+    grows = policy(id="", worker_config={"min_instances": 2, "max_instances": 5})
+    del grows["secondary_worker_config"], grows["id"]
+    name = f"{PARENT}/autoscalingPolicies/pol"
+    world.policies[PROJECT, REGION, "pol"] = AutoscalingPolicy.pb(AutoscalingPolicy(grows))
+    config = {**WORKERS, "autoscaling_config": {"policy_uri": name}}
+    request = CreateClusterRequest({**WHERE, "cluster": {"cluster_name": "c", "config": config}})
+    Clusters(world).create(CreateClusterRequest.pb(request))
+    threading.Thread(target=watch, args=(world,), daemon=True).start()
+    entry = world.clusters[PROJECT, REGION, "c"]
+    try:
+        until(lambda: (entry.state, len(entry.pb.config.worker_config.instance_names)) == (State.RUNNING, 5))
+    finally:
+        world.closing.set()
+    assert not entry.pb.config.HasField("secondary_worker_config")

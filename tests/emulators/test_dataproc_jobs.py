@@ -96,6 +96,14 @@ def test_jobs_need_a_running_cluster(google: Google, emulator: Emulator, main: s
         google.submit(main, "0")
 
 
+def test_jobs_run_on_a_cluster_that_could_not_be_updated(google: Google, emulator: Emulator, main: str) -> None:
+    """As the SDK says of that state."""
+    google.create()
+    emulator.set_state("c", "ERROR_DUE_TO_UPDATE")
+    google.submit(main, "0")
+    assert until(lambda: (job := google.job()).done and job).status.state.name == "DONE"
+
+
 def test_cancel(google: Google, emulator: Emulator, main: str) -> None:
     google.create()
     pids = pids_of(emulator, google.submit(main, "wait"))

@@ -76,7 +76,7 @@ class Jobs:
         if key in world.jobs:
             path = "projects/{}/regions/{}/jobs/{}".format(*key)
             raise ApiError("ALREADY_EXISTS", f"Already exists: Failed to submit job: Job {path}")
-        if cluster.state not in (State.RUNNING, State.UPDATING):
+        if cluster.state not in (State.RUNNING, State.UPDATING, State.ERROR_DUE_TO_UPDATE):
             raise ApiError(
                 "FAILED_PRECONDITION",
                 f"Unable to submit job, cluster '{cluster.name}' is in state {State(cluster.state).name} and cannot"

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 from tests.emulators.dataproc import checks, shapes
 from tests.emulators.dataproc.errors import ApiError
 from tests.emulators.dataproc.faults import Rule
-from tests.emulators.dataproc.machines import FaultKind, NodeFailed, init_failed
+from tests.emulators.dataproc.machines import FaultKind, MachineNode, NodeFailed, init_failed
 from tests.emulators.dataproc.world import ClusterEntry, JobEntry, Operation, State, World
 
 DEAD = (State.ERROR, State.DELETING, State.STOPPED, State.STOPPING)
@@ -86,13 +86,14 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
                 if name in entry.pb.config.worker_config.instance_names:
                     entry.pb.config.worker_config.instance_names.remove(name)
         nodes = shapes.nodes_of(entry.pb)
+        late = [node for node in nodes if node.role == "secondary" and world.settings.late_secondary]
         failing = [rule for rule in rules if rule["do"] in ("init_fails", "init_hangs")]
         if failing and not entry.cancelled.is_set():
             _wait(entry, world.settings.create)
             _init_fails(world, entry, failing[0])
         if not entry.cancelled.is_set():
             began = time.monotonic()
-            world.machines.start(entry.spec, nodes, entry.cancelled)
+            world.machines.start(entry.spec, [node for node in nodes if node not in late], entry.cancelled)
             _wait(entry, world.settings.create - (time.monotonic() - began))
     except NodeFailed as failed:
         error = ApiError("INVALID_ARGUMENT", _several([failed, *failed.others]))
@@ -102,6 +103,8 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
         error = ApiError("INTERNAL", f"Internal error: {type(crash).__name__}: {crash}")
     with world.lock:
         entry.started.set()
+        if error or entry.cancelled.is_set():
+            entry.complete.set()
         if entry.cancelled.is_set():
             message = f"Cluster '{entry.name}' was deleted while it was being created."
             world.end(operation, error=ApiError("ABORTED", message))
@@ -111,6 +114,18 @@ def boot(world: World, entry: ClusterEntry, operation: Operation) -> None:
     if not error:
         for rule in world.faults.due("running", entry.name, entry.key[0]):
             threading.Thread(target=_later, args=(world, entry, rule), daemon=True).start()
+        _add(world, entry, late)
+        entry.complete.set()
+
+
+def _add(world: World, entry: ClusterEntry, nodes: Sequence[MachineNode]) -> None:
+    """Secondary workers: the cluster is none the worse for one that does not come up."""
+    try:
+        with entry.changing:
+            if nodes and not entry.cancelled.is_set():
+                world.machines.add(entry.spec, nodes)
+    except Exception as error:
+        world.log.append({"time": time.time(), "event": f"{nodes[0].name} did not come up: {error}"})
 
 
 def _several(failures: Sequence[NodeFailed]) -> str:
@@ -156,7 +171,7 @@ def _later(world: World, entry: ClusterEntry, rule: Rule) -> None:
 def die(world: World, entry: ClusterEntry, detail: str) -> None:
     """A running cluster comes to ERROR; its machines stay, its jobs do not."""
     with world.lock:
-        if entry.state in (State.RUNNING, State.UPDATING, State.CREATING):
+        if entry.state in (State.RUNNING, State.UPDATING, State.ERROR_DUE_TO_UPDATE, State.CREATING):
             world.set_state(entry, State.ERROR, detail)
     end_jobs(world, entry, detail)
 
@@ -166,6 +181,8 @@ def node_fault(world: World, entry: ClusterEntry, node: str, kind: FaultKind) ->
     with world.lock:
         nodes = {found.name: found for found in shapes.nodes_of(entry.pb)}
     role = nodes[node].role
+    if role == "secondary":
+        entry.complete.wait()
     world.machines.fault(entry.spec, node, kind)
     if kind in ("cut", "heal") and role == "master":
         stale(world, entry, kind == "cut")
@@ -204,10 +221,7 @@ def _replace(world: World, entry: ClusterEntry, node: str) -> None:
         names.remove(node)
         shapes.name_instances(entry.pb)
         new = [found for found in shapes.nodes_of(entry.pb) if found.name == names[-1]]
-    try:
-        world.machines.add(entry.spec, new)
-    except Exception as error:
-        world.log.append({"time": time.time(), "event": f"{new[0].name} did not come up: {error}"})
+    _add(world, entry, new)
 
 
 # ---------------------------------------------------------------- changed
@@ -238,10 +252,11 @@ def _update(
     error: ApiError | None = None
     world.begin(operation)
     try:
-        if new:
-            world.machines.add(entry.spec, new)
-        if old:
-            world.machines.remove(entry.spec, old, graceful)
+        with entry.changing:
+            if new:
+                world.machines.add(entry.spec, new)
+            if old:
+                world.machines.remove(entry.spec, old, graceful)
         _wait(entry, world.settings.update)
     except NodeFailed as failed:
         error = ApiError("INVALID_ARGUMENT", failed.message)

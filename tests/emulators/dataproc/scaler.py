@@ -1,5 +1,5 @@
-"""A simulated autoscaler: asks the machines for YARN's pending memory and adds or removes secondary workers, as the
-cluster's policy says. Off unless `autoscale` is set. What Google's algorithm does beyond that is not modelled."""
+"""A simulated autoscaler: asks the machines for YARN's pending memory and adds or removes workers within the bounds of
+the cluster's policy. Off unless `autoscale` is set. What Google's algorithm does beyond that is not modelled."""
 
 from __future__ import annotations
 
@@ -35,28 +35,39 @@ def _look(world: World, entry: ClusterEntry, policy: Any) -> None:
             return
         changed = ClusterPb()
         changed.CopyFrom(entry.pb)
-        wanted = target(changed, policy, load)
-        if wanted == changed.config.secondary_worker_config.num_instances:
+        primary, secondary = target(changed, policy, load)
+        config = changed.config
+        if (primary, secondary) == (config.worker_config.num_instances, config.secondary_worker_config.num_instances):
             return
-        group = changed.config.secondary_worker_config
-        group.machine_type_uri = group.machine_type_uri or changed.config.worker_config.machine_type_uri
-        group.num_instances = wanted
+        config.worker_config.num_instances = primary
+        if secondary or config.HasField("secondary_worker_config"):
+            group = config.secondary_worker_config
+            group.machine_type_uri = group.machine_type_uri or config.worker_config.machine_type_uri
+            group.num_instances = secondary
         entry.scaled_at = time.monotonic()
         graceful = checks.seconds(algorithm.yarn_config.graceful_decommission_timeout)
         operation = world.operation(entry, "UPDATE", "Autoscaling")
         lives.begin_update(world, entry, changed, graceful, operation)
 
 
-def target(cluster: Any, policy: Any, load: YarnLoad) -> int:
-    """How many secondary workers there should be."""
+def target(cluster: Any, policy: Any, load: YarnLoad) -> tuple[int, int]:
+    """How many primary and secondary workers there should be. Secondary ones come first, and go first."""
     yarn = policy.basic_algorithm.yarn_config
     nodes = [node for node in shapes.nodes_of(cluster) if node.yarn_mib]
     a_node = max((node.yarn_mib for node in nodes), default=1)
     free = sum(node.yarn_mib for node in nodes) - load.allocated_mib
-    now: int = cluster.config.secondary_worker_config.num_instances
+    more = 0
     if load.pending_mib > 0:
-        now += math.ceil(load.pending_mib / a_node * yarn.scale_up_factor)
+        more = math.ceil(load.pending_mib / a_node * yarn.scale_up_factor)
     elif free > a_node:
-        now -= math.floor((free / a_node) * yarn.scale_down_factor)
-    limits = policy.secondary_worker_config
-    return int(min(max(now, limits.min_instances), max(limits.max_instances, limits.min_instances)))
+        more = -math.floor((free / a_node) * yarn.scale_down_factor)
+    primary, secondary = (
+        cluster.config.worker_config.num_instances,
+        cluster.config.secondary_worker_config.num_instances,
+    )
+    wanted = _within(policy.secondary_worker_config, secondary + more)
+    return _within(policy.worker_config, primary + more - (wanted - secondary)), wanted
+
+
+def _within(limits: Any, number: int) -> int:
+    return int(min(max(number, limits.min_instances), max(limits.max_instances, limits.min_instances)))

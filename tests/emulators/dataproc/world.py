@@ -41,6 +41,8 @@ class Settings:
     """From PENDING to RUNNING."""
     operation_start: float = 0.0
     """An operation is PENDING for so long."""
+    late_secondary: int = 1
+    """1: secondary workers are booted when the cluster is RUNNING, as on Dataproc; 0: before, as the others."""
     speed: float = 1.0
     """TTLs pass so much faster."""
     list_lag: float = 0.0
@@ -105,6 +107,10 @@ class ClusterEntry:
     """Deletion was asked for: whatever boots or runs ends."""
     started: threading.Event = field(default_factory=threading.Event)
     """The thread that makes it has ended."""
+    complete: threading.Event = field(default_factory=threading.Event)
+    """So has the one that makes its first secondary workers."""
+    changing: threading.Lock = field(default_factory=threading.Lock)
+    """Held by whoever adds or removes nodes."""
     delete_operation: Operation | None = None
     active: set[str] = field(default_factory=set)
     """Ids of jobs that have not ended."""
