@@ -14,6 +14,10 @@ import pytest
 from scripts.hadoop import DEFAULT_VERSION, Hadoop, missing
 
 VERSION = os.environ.get("TEST_HADOOP") or DEFAULT_VERSION
+NODE_EXPIRY = 300.0
+"""Seconds: a node that gets no processor for a while is not lost, with its containers, but in the test about that."""
+GRACE = 300.0
+"""Seconds: nor does a driver lose its application then, but in the tests about drivers that are gone."""
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +25,7 @@ def hadoop_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hadoop]
     """One Hadoop for all tests: CapacityScheduler, HDFS, two nodes. Use `hadoop`."""
     if why := missing(VERSION):
         pytest.skip(why)
-    with Hadoop(tmp_path_factory.mktemp("hadoop"), VERSION, node_expiry=40.0) as cluster:
+    with Hadoop(tmp_path_factory.mktemp("hadoop"), VERSION, node_expiry=NODE_EXPIRY) as cluster:
         yield cluster
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import socket
 from pathlib import Path
@@ -12,17 +13,26 @@ import pytest
 
 from mayfly.contract import FailureClass, Limits, Record, YarnPlan
 from scripts.hadoop import Hadoop
-from tests.driver.driving import Driving
+from scripts.hadoop.conf import is_free
+from tests.driver.driving import PATIENCE, Drive, Driving
+from tests.yarn.fixtures import GRACE
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 LIMITS = Limits(start=600, job=600, stall=0)
 SCRIPT = "from dask.distributed import Client\nClient()\n"
 
 
+def drive(driving: Driving, environment: dict[str, str], script: str = SCRIPT, **order: Any) -> Drive:
+    """A driver that has ended."""
+    given = {"launcher": "yarn", "yarn": YarnPlan(grace=GRACE), "limits": LIMITS, "memory": 512 << 20, **order}
+    drive = driving.start({"job.py": script}, environment=environment, **given)
+    drive.record(timeout=LIMITS.start + LIMITS.job + PATIENCE)
+    return drive
+
+
 def run(driving: Driving, environment: dict[str, str], **order: Any) -> Record:
-    given = {"launcher": "yarn", "yarn": YarnPlan(grace=10), "limits": LIMITS, "memory": 512 << 20, **order}
-    return driving.run({"job.py": SCRIPT}, environment=environment, **given).record()
+    return drive(driving, environment, **order).record()
 
 
 def write_site(folder: Path, *, default_fs: str = "hdfs://127.0.0.1:1", port: int = 1, **more: str) -> dict[str, str]:
@@ -36,8 +46,10 @@ def write_site(folder: Path, *, default_fs: str = "hdfs://127.0.0.1:1", port: in
 
 
 def some_ports() -> int:
-    """The first of a hundred, below those that the system gives to outgoing connections; one may be in use."""
-    return 20_000 + os.getpid() % 10_000
+    """The first of fifty that are free now; below those of the test's Hadoop and of outgoing connections, so that few
+    others will want one meanwhile."""
+    starts = random.SystemRandom().sample(range(10_000, 15_000, 50), 100)
+    return next(first for first in starts if all(is_free("", port) for port in range(first, first + 50)))
 
 
 def test_no_configuration(driving: Driving, tmp_path: Path) -> None:
@@ -66,8 +78,8 @@ def test_the_resource_manager_is_down(driving: Driving, tmp_path: Path) -> None:
     assert "ResourceManager" in record.failure.summary()
 
 
-def test_yarn_is_not_on_the_path(driving: Driving, hadoop: Hadoop) -> None:
-    record = run(driving, {**hadoop.env, "PATH": os.defpath})
+def test_yarn_is_not_on_the_path(driving: Driving, hadoop: Hadoop, tmp_path: Path) -> None:
+    record = run(driving, {**hadoop.env, "PATH": str(tmp_path)})
     assert record.failure is not None
     assert "`yarn` is not on PATH" in record.failure.summary()
     assert not record.failure.retryable
@@ -125,7 +137,7 @@ def test_ports_are_those_of_the_target(driving: Driving, hadoop: Hadoop) -> None
     first = some_ports()
     plan = YarnPlan(
         fast_heartbeat=True,
-        grace=10,
+        grace=GRACE,
         scheduler_ports=(first, first + 9),
         watchdog_ports=(first + 10, first + 19),
         worker_ports=(first + 20, first + 39),
@@ -137,12 +149,8 @@ client = Client()
 print("PORTS", client.scheduler.address, *client.scheduler_info()["workers"], client.dashboard_link)
 print("NANNY", *[worker["nanny"] for worker in client.scheduler_info()["workers"].values()])
 """
-    drive = driving.run(
-        {"job.py": script}, environment=hadoop.env, launcher="yarn", yarn=plan, limits=LIMITS, memory=512 << 20
-    )
-    lines = {
-        line.split()[0]: line.split()[1:] for line in drive.log().splitlines() if line.startswith(("PORTS", "NAN"))
-    }
+    log = drive(driving, hadoop.env, script, yarn=plan).log()
+    lines = {line.split()[0]: line.split()[1:] for line in log.splitlines() if line.startswith(("PORTS", "NAN"))}
     scheduler, worker, dashboard = (int(part.rpartition(":")[2].partition("/")[0]) for part in lines["PORTS"])
     assert first <= scheduler < first + 10
     assert first + 20 <= worker < first + 40

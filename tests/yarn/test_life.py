@@ -16,11 +16,14 @@ from mayfly.contract import FailureClass, Limits, Outcome, YarnPlan
 from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, PATIENCE, Drive, Driving
+from tests.yarn.fixtures import GRACE
 
 pytestmark = pytest.mark.timeout(1800)
 
 LIMITS = Limits(start=600, job=1200, stall=0)
-PLAN = YarnPlan(fast_heartbeat=True, grace=10.0)
+PLAN = YarnPlan(fast_heartbeat=True, grace=GRACE)
+SOON_GONE = YarnPlan(fast_heartbeat=True)
+"""With the usual grace, which passes while a test waits: for drivers that go, on purpose."""
 MEMORY = 512 << 20
 
 SUM = """
@@ -108,6 +111,11 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def note(drive: Drive) -> str:
+    status = drive.status()
+    return status.note if status is not None else ""
+
+
 def until(done: Any) -> None:
     deadline = time.monotonic() + PATIENCE
     while not done():
@@ -178,7 +186,7 @@ def test_the_job_goes_on_when_the_application_master_dies(hadoop: Hadoop, drivin
 
 
 def test_nothing_outlives_a_killed_driver(hadoop: Hadoop, driving: Driving) -> None:
-    drive = start(driving, hadoop, SLEEP)
+    drive = start(driving, hadoop, SLEEP, yarn=SOON_GONE)
     drive.wait_for_line("GO")
     (application,) = running(hadoop)
     left = drive.descendants()
@@ -191,7 +199,7 @@ def test_nothing_outlives_a_killed_driver(hadoop: Hadoop, driving: Driving) -> N
 
 def test_the_lease_ends_it_when_the_watchdog_cannot(hadoop: Hadoop, driving: Driving) -> None:
     """The application master and its watchdog are stopped, not ended: only the ResourceManager is left to act."""
-    drive = start(driving, hadoop, SLEEP)
+    drive = start(driving, hadoop, SLEEP, yarn=SOON_GONE)
     drive.wait_for_line("GO")
     (application,) = running(hadoop)
     workers = {p.pid for worker in worker_processes(application) for p in [worker, *worker.children(recursive=True)]}
@@ -203,8 +211,7 @@ def test_the_lease_ends_it_when_the_watchdog_cannot(hadoop: Hadoop, driving: Dri
 
 
 def test_a_new_attempt_ends_what_the_last_one_has_left(hadoop: Hadoop, driving: Driving) -> None:
-    patient = YarnPlan(fast_heartbeat=True, grace=300.0)
-    first = start(driving, hadoop, SLEEP, yarn=patient, minimum=1)
+    first = start(driving, hadoop, SLEEP, minimum=1)
     first.wait_for_line("GO")
     (left,) = running(hadoop)
     kill_all(first)
@@ -216,7 +223,7 @@ def test_a_new_attempt_ends_what_the_last_one_has_left(hadoop: Hadoop, driving: 
 
 def test_the_resource_manager_goes_and_comes_back(hadoop: Hadoop, driving: Driving, tmp_path: Path) -> None:
     go = tmp_path / "go"
-    drive = start(driving, hadoop, WORKS.format(go=str(go)), yarn=YarnPlan(fast_heartbeat=True))
+    drive = start(driving, hadoop, WORKS.format(go=str(go)))
     drive.wait_for_line("GO")
     hadoop.kill_resourcemanager()
     time.sleep(5)
@@ -225,14 +232,14 @@ def test_the_resource_manager_goes_and_comes_back(hadoop: Hadoop, driving: Drivi
     record = drive.record()
     assert record.outcome is Outcome.SUCCESS, drive.log()
     assert "SUM 1770" in drive.log()
+    assert record.yarn is not None
+    assert len(record.yarn.applications) == 1
     gone(hadoop)
 
 
 def test_a_script_that_shuts_dask_down_ends_the_application(hadoop: Hadoop, driving: Driving) -> None:
     script = "from dask.distributed import Client\nclient = Client()\nprint(client.submit(sum, [1, 2]).result())\n"
-    record = start(
-        driving, hadoop, script + "client.shutdown()\n", yarn=YarnPlan(fast_heartbeat=True), minimum=1
-    ).record()
+    record = start(driving, hadoop, script + "client.shutdown()\n", minimum=1).record()
     assert record.outcome is Outcome.SUCCESS
     gone(hadoop)
     assert record.yarn is not None
@@ -243,7 +250,7 @@ def test_a_script_that_shuts_dask_down_ends_the_application(hadoop: Hadoop, driv
 def test_cancelling_a_start_ends_the_application(hadoop: Hadoop, driving: Driving) -> None:
     """No room for the workers: the job waits, says so, and is told to stop."""
     drive = start(driving, hadoop, SLEEP, minimum=40, memory=2 << 30)
-    drive.wait(lambda: (status := drive.status()) is not None and "of 40 workers" in status.note)
+    drive.wait(lambda: "of 40 workers" in note(drive))
     assert len(running(hadoop)) == 1
     drive.process.send_signal(signal.SIGTERM)
     assert drive.record().outcome is Outcome.CANCELLED
@@ -251,13 +258,25 @@ def test_cancelling_a_start_ends_the_application(hadoop: Hadoop, driving: Drivin
 
 
 def test_no_container_in_time_is_explained(hadoop: Hadoop, driving: Driving) -> None:
-    drive = start(driving, hadoop, SLEEP, minimum=40, memory=2 << 30, limits=Limits(start=60, job=60, stall=0))
-    record = drive.record()
+    """The limit must not pass before the workers are asked for: on a machine that is slower than that, a longer one."""
+    for seconds in (60, 120, 240, 480):
+        limits = Limits(start=seconds, job=60, stall=0)
+        drive = start(driving, hadoop, SLEEP, minimum=40, memory=2 << 30, limits=limits)
+        if waits_for_room(drive, seconds):
+            break
+        gone(hadoop)
+    record = drive.record(timeout=seconds + PATIENCE)
     assert record.failure is not None
     assert record.failure.cls in (FailureClass.STOCKOUT, FailureClass.QUOTA)
     assert record.failure.retryable
     assert "of 40 workers" in record.failure.summary()
     gone(hadoop)
+
+
+def waits_for_room(drive: Drive, seconds: float) -> bool:
+    """Wait until it does; False when the driver ended before, by its limit."""
+    drive.wait(lambda: "pending" in note(drive) or drive.process.poll() is not None, timeout=seconds + PATIENCE)
+    return drive.process.poll() is None
 
 
 def test_a_worker_that_never_gets_up_is_explained(hadoop: Hadoop, driving: Driving) -> None:
