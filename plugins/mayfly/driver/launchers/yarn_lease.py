@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 UNPROVEN_SECONDS = 15.0
 """The lifetime of an application without a watchdog lasts so much longer than the grace."""
-PROVEN_TIMES, PROVEN_MORE = 10.0, 300.0
+PROVEN_TIMES, PROVEN_MORE = 5.0, 300.0
 """The lifetime of one with a watchdog: so many graces, at most so many seconds more than one. YARN counts on while its
 ResourceManager is down, and ends at its return what has not been renewed in time: it shall outlast a restart."""
 
