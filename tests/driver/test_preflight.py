@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -8,11 +9,21 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from distributed import Scheduler
 from fsspec import AbstractFileSystem
 from fsspec.registry import _registry
 
 from mayfly.contract import FailureClass, Outcome
-from mayfly.driver.preflight import compare_versions, local_path, make_output, report, unreadable, unwritable
+from mayfly.driver.preflight import (
+    PreflightError,
+    compare_versions,
+    local_path,
+    make_output,
+    report,
+    run,
+    unreadable,
+    unwritable,
+)
 from tests.driver.driving import LIB, PATIENCE, Driving
 
 
@@ -212,6 +223,49 @@ print(unreadable({"i": sys.argv[1] + "/secret/x"})["i"])
     whose = "belongs to uid 0, gid 0, mode"
     assert f"({folder} {whose} 755; who asks has the groups 8000, 65534)" in said
     assert f"({folder}/secret {whose} 700; who asks has the groups 8000, 65534)" in said
+
+
+OTHER_WORKER = """
+import asyncio, os, sys
+from distributed import Worker
+from mayfly.driver.preflight import report, unwritable
+
+async def main():
+    async with Worker(sys.argv[1], name="0", dashboard=False, local_directory=sys.argv[2]) as worker:
+        report(), unwritable({"o": sys.argv[2]})  # imports what they need: the other user may not read this Python
+        os.setgroups([]); os.setgid(65534); os.setuid(65534)
+        print("another", flush=True)
+        await worker.finished()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_output_that_a_worker_of_another_user_cannot_write_names_both_users(tmp_path: Path) -> None:
+    """As on Dataproc: the script is root's and makes the folder, workers are yarn's."""
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHONPATH": str(LIB)}
+
+    async def check() -> None:
+        async with Scheduler(port=0, dashboard=False) as scheduler:
+            command = [sys.executable, "-c", OTHER_WORKER, scheduler.address, str(tmp_path)]
+            with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as worker:
+                try:
+                    assert worker.stdout is not None
+                    assert await asyncio.to_thread(worker.stdout.readline) == b"another\n"
+                    await run(scheduler, inputs={}, outputs={"by_hour": str(out)}, security=None)
+                finally:
+                    worker.kill()
+
+    with pytest.raises(PreflightError) as caught:
+        asyncio.run(check())
+    assert caught.value.kind == "output"
+    said = str(caught.value)
+    assert said.startswith(f"output 'by_hour' = '{out}': worker 0, user ")
+    worker, _, maker = said.partition("the folder was made by ")
+    assert "(uid 65534)" in worker and maker.startswith("user root (uid 0) on ")
+    assert f"cannot write into it: PermissionError: [Errno 13] Permission denied: '{out}/" in maker
 
 
 def test_files_on_a_node_with_shares_may_be_written_by_their_group(driving: Driving, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from mayfly.contract import (
+    SCHEMA,
     Closing,
     Lease,
     Outcome,
@@ -262,6 +265,18 @@ def test_unknown_keys_are_ignored_and_missing_ones_take_their_default() -> None:
     assert decode(Lease, data) == Lease(seq=4, writer="w", ttl_s=60.0)
     with pytest.raises(ContractError, match="no key 'writer'"):
         decode(Lease, b'{"seq": 4, "ttl_s": 60}')
+
+
+@pytest.mark.parametrize("schema", [SCHEMA - 1, None])
+def test_what_an_older_mayfly_wrote_is_read(schema: int | None) -> None:
+    """An upgrade in mid-run: one schema below ours, and a file from before there was any."""
+    for value in (RECORD, Lease(seq=4, writer="w", ttl_s=60.0), Closing(by="delete", at=Timestamp(1795255200.0))):
+        written = json.loads(encode(value))
+        assert written.pop("schema") == SCHEMA
+        if schema is not None:
+            written["schema"] = schema
+        read = decode(type(value), json.dumps(written).encode())
+        assert replace(read, schema=SCHEMA) == value
 
 
 @pytest.mark.parametrize(
