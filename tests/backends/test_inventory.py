@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mayfly.backends.base import ClusterView
+from mayfly.backends.local import LocalBackend
 from mayfly.contract import Ack, Closing, FailureClass, FrozenTarget, Timestamp
-from mayfly.steps.inventory import Leak, Unjudged, leaks, list_runs
+from mayfly.states import ClusterState
+from mayfly.steps.inventory import Leak, Unjudged, end_leak, leaks, list_runs
 from tests.backends.conformance import make_order
 from tests.backends.left import AGO, NOW, attempt, damage, living
 from tests.backends.on_dataproc import done, make_target
@@ -74,6 +77,25 @@ def test_an_orchestrator_that_has_heard_of_the_end_is_back(target: FrozenTarget,
     run.dir.attempt("run_job", 1).create("ack.json", Ack(by_try=1, at=Timestamp(NOW - 60)))
     assert list(leaks(target, now=NOW)) == []
     assert len(list(leaks(target, now=NOW + AGO))) == 1
+
+
+class GoesSlowly(LocalBackend):
+    """A delete call only begins to delete, as on a cloud."""
+
+    calls = 0
+
+    def delete(self, name: str, *, owner: str) -> ClusterView:
+        self.calls += 1
+        view = super().delete(name, owner=owner)
+        return view if self.calls > 2 else replace(view, state=ClusterState.DELETING)
+
+
+def test_a_cluster_that_has_a_receipt_is_not_called_ended_before_it_is(target: FrozenTarget, tmp_path: Path) -> None:
+    run = living(target, tmp_path)
+    done(lambda: run.delete("test"))
+    leak, backend = Leak(name=run.plan.name, reason="", run=run, owner=run.plan.owner), GoesSlowly(target)
+    found = [end_leak(leak, backend, by="test reap") for _ in range(3)]
+    assert found == [None, None, run.dir.receipt()]
 
 
 # ---------------------------------------------------------------- damaged files

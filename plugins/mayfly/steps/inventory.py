@@ -230,7 +230,6 @@ def end_leak(leak: Leak, backend: ClusterBackend, *, by: str) -> Receipt | None:
         return None
     receipt = leak.run.dir.receipt()
     if receipt is not None:
-        backend.delete(leak.name, owner=leak.owner)
-        return receipt
+        return receipt if backend.delete(leak.name, owner=leak.owner).state is ClusterState.ABSENT else None
     poll = leak.run.delete(by, reason=leak.reason)
     return poll.result if poll.done else None
