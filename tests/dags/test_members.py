@@ -48,6 +48,14 @@ def test_states_without_mapping() -> None:
     assert members().states({"ti": ti}) == {"plan": "success", "a": None}
 
 
+def test_clusters_of_a_mapped_group() -> None:
+    found = {f"each.trips.{name}_{i}": "success" for name in ("plan", "report", "plan_b") for i in (0, 7, 11)}
+    assert members(mapped=True).clusters(found) == [0, 7, 11]
+    assert members(mapped=True).states_of(7, found) == {"plan": "success", "report": "success"}
+    assert members(mapped=True).clusters({"each.trips.plan": "upstream_failed"}) == [], "not expanded, so nothing ran"
+    assert members().clusters({"trips.plan": "success"}) == [-1]
+
+
 @pytest.mark.parametrize("state", sorted(ENDED))
 def test_no_cluster_that_nobody_would_delete(state: str) -> None:
     why = members().why_not_create({DELETE: state, "a": None, "b": None})

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import DAG, Asset, Param, get_parsing_context
 
-from mayfly.airflow.notify import callback
 from mayfly.airflow.taskgroup import dask_cluster
 from mayfly.errors import InputError, SpecError
 from mayfly.project.loading import Project
@@ -94,7 +93,6 @@ def make_dag(job: JobSpec) -> DAG:
         tags=sorted({*job.tags, "mayfly"}),
         default_args={"owner": job.owner},
         params=_params(job),
-        on_failure_callback=callback(job, group=GROUP),
         # Nothing runs by itself without a schedule, so there is nothing that a pause would protect from.
         is_paused_upon_creation=None if scheduled else False,
         auto_register=False,

@@ -58,9 +58,20 @@ class Members:
             task_group_id=self.group_id,
             map_index=index if self.mapped else None,
         ).get(ti.run_id, {})
+        return self.states_of(index, found)
+
+    def states_of(self, index: int, found: Mapping[str, Any]) -> dict[str, str | None]:
+        """The same, out of all that Airflow says of the group: it puts the index behind a mapped task's id."""
         suffix = f"_{index}" if self.mapped else ""
         keys = {name: f"{self.task_id(name)}{suffix}" for name in (*OURS, *self.jobs)}
         return {name: _text(found[key]) for name, key in keys.items() if key in found}
+
+    def clusters(self, found: Mapping[str, Any]) -> list[int]:
+        """Map indexes of the group's clusters, out of the same; none while the group is not expanded."""
+        if not self.mapped:
+            return [-1]
+        tails = (key.removeprefix(f"{self.task_id(PLAN)}_") for key in found)
+        return sorted(int(tail) for tail in tails if tail.isdecimal())
 
     def why_not_create(self, states: Mapping[str, str | None]) -> str:
         """Empty when a cluster is wanted; else why none may be made, and what to clear.

@@ -2,7 +2,7 @@
 
 Airflow's own task callbacks do not run after a user's mark or a SIGKILL, and run twice after the loss of a supervisor.
 So report tells, since it runs in almost every case and knows the verdict; plan tells when it fails for good, since
-report does not run then; and a callback of the DAG tells whatever neither of them could.
+report does not run then; and a callback, which the group adds to its DAG's own, tells whatever neither of them could.
 
 "Once" is a file `notified/<notifier>.json` in the run directory, or an XCom where there is no run directory yet. It is
 written *after* the notifier has returned: a process that dies in between leads to a second message, not to none.
@@ -28,7 +28,10 @@ from mayfly.airflow.compat import AirflowFailException, AirflowRescheduleExcepti
 from mayfly.errors import InputError, MayflyError
 
 if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
     from mayfly.airflow.base import ClusterOperator
+    from mayfly.airflow.members import Members
     from mayfly.report.summary import Verdict
     from mayfly.spec.job import JobSpec
     from mayfly.spec.notify import NotifySpec
@@ -41,12 +44,15 @@ SECONDS = 60.0
 """How long one notifier may take: a mail server that does not answer must not keep a run from its end."""
 _told_here: set[tuple[str, str, str, int, str]] = set()
 """What this process has told. In `airflow dags test` all tasks and the callback are one process."""
+_well_here: dict[tuple[str, str, str, int], bool] = {}
+"""Whether the clusters whose end this process has seen ended well."""
 
 
 def tell_verdict(operator: ClusterOperator, context: Mapping[str, Any], verdict: Verdict) -> None:
     """Called by report once the page is written."""
     from mayfly.steps.lifecycle import Run
 
+    _well_here[_where(operator, context)] = verdict.ok
     if not operator.job.notify:
         return
     run = _quietly(lambda: Run.open(operator.handle(context)))
@@ -70,6 +76,7 @@ def telling_failure(operator: ClusterOperator, context: Mapping[str, Any], *, wo
         raise
     except Exception as error:
         if operator.job.notify and _is_final(error, context):
+            _well_here[_where(operator, context)] = False
             _tell(
                 operator.job,
                 context,
@@ -82,32 +89,65 @@ def telling_failure(operator: ClusterOperator, context: Mapping[str, Any], *, wo
         raise
 
 
-def callback(job: JobSpec, *, group: str) -> Callable[[Mapping[str, Any]], None] | None:
-    """The DAG's `on_failure_callback`, None when nobody wants to hear of failures. Runs in the dag-processor."""
+def add_callback(dag: DAG, job: JobSpec, members: Members) -> None:
+    """Beside the DAG's own `on_failure_callback`, when somebody wants to hear of failures."""
     if not any(spec.wanted(ok=False) for spec in job.notify):
-        return None
+        return
+    own = dag.on_failure_callback
+    others = own if isinstance(own, list) else [own] if own else []
+    dag.on_failure_callback = [*others, callback(job, members)]
+    dag.has_on_failure_callback = True  # Airflow reads it off the constructor's arguments
+
+
+def callback(job: JobSpec, members: Members) -> Callable[[Mapping[str, Any]], None]:
+    """For a DAG that failed: tells of each cluster of this group that did not end well. Runs in the dag-processor."""
 
     def notify_of_failure(context: Mapping[str, Any]) -> None:
-        where = (str(context["dag"].dag_id), str(context["run_id"]), group, -1)
-        if all((*where, _key(spec)) in _told_here for spec in job.notify if spec.wanted(ok=False)):
-            return
+        dag_id, run_id = str(context["dag"].dag_id), str(context["run_id"])
         if not hasattr(context["dag"], "get_template_env"):  # `airflow dags test` has a DAG without its code here
             context = {key: value for key, value in context.items() if key != "dag"}
-        states = _states(where)
-        planned = states.get(names.PLAN, "success") == "success"
-        run = _quietly(lambda: _find_run(job, where)) if planned else None
-        bad = [f"{name} is failed; its log says why" for name, state in states.items() if state == "failed"]
-        _tell(
-            job,
-            context,
-            where=where,
-            ok=False,
-            memory=_AnyMemory(where, _RunMemory(run, by="the DAG's callback") if run else None),
-            facts=_facts(job, run, word="failed", problems=bad or [str(context.get("reason") or "no reason is known")]),
-            url=_url(*where),
-        )
+        for index, states in _ended_badly(members, dag_id, run_id).items():
+            _tell_late(job, context, where=(dag_id, run_id, members.group_id, index), states=states)
 
     return notify_of_failure
+
+
+def _ended_badly(members: Members, dag_id: str, run_id: str) -> dict[int, dict[str, str | None]]:
+    """States by map index, of those clusters alone: a DAG may have failed by what is none of the group's.
+
+    One whose report is green ended well, and one whose plan was skipped never was.
+    """
+    found = _states(dag_id, run_id, members.group_id)
+    if not found:  # in `airflow dags test` nobody answers any more, but then the tasks were here
+        group = (dag_id, run_id, members.group_id)
+        here = {where[-1]: well for where, well in _well_here.items() if where[:-1] == group}
+        return {index: {} for index, well in (here or {-1: False}).items() if not well}
+    states = {index: members.states_of(index, found) for index in members.clusters(found)}
+    return {
+        index: each
+        for index, each in states.items()
+        if each.get(names.REPORT) != "success" and each.get(names.PLAN) not in ("skipped", "upstream_failed")
+    }
+
+
+def _tell_late(
+    job: JobSpec, context: Mapping[str, Any], *, where: tuple[str, str, str, int], states: Mapping[str, str | None]
+) -> None:
+    """What neither plan nor report has told."""
+    if all((*where, _key(spec)) in _told_here for spec in job.notify if spec.wanted(ok=False)):
+        return
+    planned = states.get(names.PLAN, "success") == "success"
+    run = _quietly(lambda: _find_run(job, where)) if planned else None
+    bad = [f"{name} is failed; its log says why" for name, state in states.items() if state == "failed"]
+    _tell(
+        job,
+        context,
+        where=where,
+        ok=False,
+        memory=_AnyMemory(where, _RunMemory(run, by="the DAG's callback") if run else None),
+        facts=_facts(job, run, word="failed", problems=bad or [str(context.get("reason") or "no reason is known")]),
+        url=_url(*where),
+    )
 
 
 # ---------------------------------------------------------------- what was told
@@ -283,28 +323,35 @@ def _url(dag_id: str, run_id: str, group: str, map_index: int) -> str:
     )
 
 
-def _states(where: tuple[str, str, str, int]) -> dict[str, str]:
-    """States of the group's tasks, empty where Airflow cannot be asked."""
-    dag_id, run_id, group, _ = where
+def _states(dag_id: str, run_id: str, group: str) -> dict[str, Any]:
+    """States of the group's tasks as Airflow gives them, empty where it cannot be asked."""
 
-    def ask() -> dict[str, str]:
+    def ask() -> dict[str, Any]:
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         found = RuntimeTaskInstance.get_task_states(dag_id=dag_id, run_ids=[run_id], task_group_id=group)
-        states = found.get(run_id, {}).items()
-        return {task.removeprefix(f"{group}."): str(getattr(state, "value", state)) for task, state in states}
+        return dict(found.get(run_id, {}))
 
     return _quietly(ask) or {}
 
 
 def _find_run(job: JobSpec, where: tuple[str, str, str, int]) -> Run | None:
-    """The newest generation of this run, on whichever of the job's targets it was planned."""
+    """What plan returned; without it the newest generation of this run, on whichever of the job's targets it is."""
+    from airflow.sdk.bases.xcom import BaseXCom
+
     from mayfly.airflow.installation import installation_id
     from mayfly.contract import Identity
     from mayfly.project.loading import Project
-    from mayfly.steps.lifecycle import Run, find_handle
+    from mayfly.steps.lifecycle import Handle, Run, find_handle
 
     dag_id, run_id, group, index = where
+    planned = _quietly(
+        lambda: BaseXCom.get_one(
+            key=BaseXCom.XCOM_RETURN_KEY, dag_id=dag_id, run_id=run_id, task_id=f"{group}.{names.PLAN}", map_index=index
+        )
+    )
+    if planned:
+        return Run.open(Handle.from_json(planned))
     identity = Identity(installation=installation_id(), dag_id=dag_id, run_id=run_id, group=group, map_index=index)
     project = Project(job.folder.parent.parent)
     for name in job.targets:

@@ -28,6 +28,7 @@ from airflow.sdk.definitions.taskgroup import MappedTaskGroup
 
 from mayfly.airflow import members as names
 from mayfly.airflow.members import Job, Members
+from mayfly.airflow.notify import add_callback
 from mayfly.airflow.operators import (
     HIGHEST_PRIORITY,
     SPARE_TRIES,
@@ -219,6 +220,7 @@ class DaskCluster(DependencyMixin):
         report.as_teardown(setups=setups, on_failure_fail_dagrun=True)
         collect >> delete >> report
         self._deleted = delete
+        add_callback(self.group.dag, self.job, self._members)
 
     # -- as a part of the DAG
 
