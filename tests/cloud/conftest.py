@@ -139,10 +139,8 @@ class Running:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3(s3_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """Another cloud's store, which nodes reach at the address that it has here."""
-    if why := s3_server.PROGRAM.missing():
-        pytest.skip(why)
     with s3_server.start(tmp_path_factory.mktemp("s3")) as server:
         yield server
 

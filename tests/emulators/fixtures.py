@@ -4,40 +4,54 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from scripts.cloud import object_store as server
+from scripts.cloud import s3_server
 from scripts.cloud.object_store import ObjectStore
-from scripts.cloud.servers import CloudError
+from scripts.cloud.servers import CloudError, GoProgram
 
+PROGRAMS = {"object_store_program": server.PROGRAM, "s3_program": s3_server.PROGRAM}
+"""By the fixture that gives it."""
 BUILD_SECONDS = 1800.0
-"""For the object store's program: minutes on a machine with much else to do."""
+"""For all of them: a quarter of an hour each on a machine with much else to do."""
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Its program is built before the first test's time runs."""
-    wanted = any("object_store_program" in getattr(item, "fixturenames", ()) for item in session.items)
-    if wanted and not session.config.option.collectonly and not server.PROGRAM.missing():
-        builder = threading.Thread(target=_build, daemon=True)
+    """Servers' programs are built before any test's time runs."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    programs = [program for name, program in PROGRAMS.items() if name in wanted and not program.missing()]
+    if programs and not session.config.option.collectonly:
+        builder = threading.Thread(target=_build, args=(programs,), daemon=True)
         builder.start()
         builder.join(BUILD_SECONDS)
 
 
-def _build() -> None:
-    try:
-        server.PROGRAM.built()
-    except CloudError:
-        pass  # whoever needs it says why
+def _build(programs: Sequence[GoProgram]) -> None:
+    for program in programs:
+        try:
+            program.built()
+        except CloudError:
+            pass  # whoever needs it says why
+
+
+def _built(program: GoProgram) -> Path:
+    if why := program.missing():
+        pytest.skip(why)
+    return program.built()
 
 
 @pytest.fixture(scope="session")
 def object_store_program() -> Path:
-    if why := server.PROGRAM.missing():
-        pytest.skip(why)
-    return server.PROGRAM.built()
+    return _built(server.PROGRAM)
+
+
+@pytest.fixture(scope="session")
+def s3_program() -> Path:
+    return _built(s3_server.PROGRAM)
 
 
 @pytest.fixture(scope="session")
