@@ -18,7 +18,7 @@ from typing import Any
 
 from mayfly.backends.base import ClusterView
 from mayfly.backends.local import LocalBackend
-from mayfly.contract import FrozenTarget, Identity, JobOrder, Timing
+from mayfly.contract import Failure, FailureClass, FrozenTarget, Identity, JobOrder, Plan, Timing
 from mayfly.errors import MayflyError
 from mayfly.spec.job import ClusterSpec, JobSpec, WorkerSpec, WorkersRange
 from mayfly.staging.stores import open_store
@@ -101,6 +101,23 @@ class DeletesSlowly(ForgetsNames):
             if time.time() - asked.stat().st_mtime < self.slowness_seconds:
                 return replace(self.describe(name), state=ClusterState.DELETING)
         return super().delete(name, owner=owner)
+
+
+class ComesUpBroken(StandInDriver):
+    """Its machines are there, and no cluster comes of them: somebody must say why, and delete them."""
+
+    def create(self, plan: Plan) -> ClusterView:
+        return self._broken(super().create(plan))
+
+    def describe(self, name: str) -> ClusterView:
+        return self._broken(super().describe(name))
+
+    def explain(self, name: str) -> Failure | None:
+        return Failure(cls=FailureClass.INIT_ACTION, evidence=("no route to host",))
+
+    @staticmethod
+    def _broken(view: ClusterView) -> ClusterView:
+        return replace(view, state=ClusterState.ERROR) if view.state is ClusterState.RUNNING else view
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """Kill-points: kill or stop an actor before and after every call it makes to the store or the backend.
 
-The list of points is found by the harness, from the calls that a run makes: nobody writes it down, and a new call is
-covered without anyone remembering. For each point the actor dies there (or stops, and goes on late: an orphan), the
-others carry on as Airflow would have them, and the audit looks at what is left.
+The list of points is found by the harness, from the calls that a run makes to the verbs of the two Protocols: nobody
+writes it down, and a new call, or a new verb, is covered without anyone remembering. For each point the actor dies
+there (or stops, and goes on late: an orphan), the others carry on as Airflow would have them, and the audit looks at
+what is left.
 
 To try a backend of your own: `KillPoints(backend="package.module:Class", folder=tmp_path)`; see `test_killpoints.py`.
 """
@@ -26,17 +27,16 @@ from typing import Any
 
 import psutil
 
-from mayfly.backends.base import open_backend
+from mayfly.backends.base import ClusterBackend, open_backend
 from mayfly.contract import Outcome
 from mayfly.generation import State
-from mayfly.staging.stores import FileStore
+from mayfly.staging.stores import FileStore, Store
 from mayfly.states import ClusterState
 from mayfly.steps.lifecycle import Run
 from tests.killpoints.actors import RETRIES, STEPS, TEARDOWN, World, perform
+from tests.killpoints.driver_tap import verbs
 from tests.processes import family, works_below
 
-STORE_VERBS = ("get", "put", "create", "list")
-BACKEND_VERBS = ("create", "describe", "submit", "poll", "cancel", "delete", "find")
 _PASSES = 2
 """A poll repeats the same calls; each is a point in its first and second pass."""
 
@@ -69,9 +69,9 @@ class Tap:
         self.world, self.step, self.orders, self.trace = world, step, orders, trace
         self.seen: dict[tuple[str, str], int] = {}
         self.depth = 0
-        for verb in STORE_VERBS:
+        for verb in verbs(Store):
             self._wrap(FileStore, verb, "store")
-        for verb in BACKEND_VERBS:
+        for verb in verbs(ClusterBackend):
             self._wrap(type(open_backend(world.target)), verb, "backend")
 
     def _wrap(self, cls: type, verb: str, where: str) -> None:

@@ -13,14 +13,19 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mayfly.backends.base import ClusterView
+from mayfly.backends.base import ClusterBackend, ClusterView
 from mayfly.staging.rundir import RunDir
+from mayfly.staging.stores import FileStore, Store
 from mayfly.states import ClusterState
 from mayfly.steps.deletion import Deletion
+from mayfly.steps.lifecycle import Run
+from tests.killpoints.actors import StandInDriver
 from tests.killpoints.driver import DRIVER_MODES, DriverKillPoints
+from tests.killpoints.driver_tap import verbs
 from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
 
 ALL = bool(os.environ.get("TEST_ALL_KILLPOINTS"))
@@ -51,7 +56,7 @@ def test_the_points_are_found_in_the_calls_of_a_run(points: list[Point]) -> None
     assert set(per_step) == {"plan", "create", "job", "collect", "delete", "report"}
     calls = {point.call for point in points}
     for call in (
-        *(f"backend.{verb}" for verb in ("create", "describe", "submit", "poll", "cancel", "delete", "find")),
+        *(f"backend.{verb}" for verb in verbs(ClusterBackend) if verb != "explain"),  # of broken clusters: see below
         "store.create plan.json",
         "store.create calls/1.json",
         "store.create calls/1.done.json",
@@ -63,6 +68,41 @@ def test_the_points_are_found_in_the_calls_of_a_run(points: list[Point]) -> None
     ):
         assert call in calls
     assert {point.when for point in points} == {"before", "after"}
+
+
+def test_a_new_verb_is_a_point_by_itself(tmp_path: Path) -> None:
+    harness = KillPoints(backend="tests.killpoints.actors:StandInDriver", folder=tmp_path, sabotage=learns_verbs)
+    points = harness.find_points()
+    for call in ("backend.warm_up", "store.stamp somewhere"):
+        for when in ("before", "after"):
+            assert Point("create", call, 1, when) in points
+
+
+def learns_verbs(step: str) -> None:
+    """Both Protocols ask for one more, those who keep them have it, and create calls it."""
+    for protocol, keeper, verb in ((ClusterBackend, StandInDriver, "warm_up"), (Store, FileStore, "stamp")):
+        setattr(protocol, verb, lambda self, *args: None)
+        setattr(keeper, verb, lambda self, *args: None)
+    create = Run.create
+
+    def uses_them(run: Any, by: str) -> Any:
+        run.backend.warm_up()
+        run.store.stamp("somewhere")
+        return create(run, by)
+
+    Run.create = uses_them  # type: ignore[method-assign]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_death_while_a_broken_cluster_is_explained(mode: str, tmp_path: Path) -> None:
+    """Not retried: create has ended for good then."""
+    harness = KillPoints(backend="tests.killpoints.actors:ComesUpBroken", folder=tmp_path)
+    points = [point for point in harness.find_points() if point.call in ("backend.explain", "store.create broken.json")]
+    assert {point.step for point in points} == {"create"}
+    assert {(point.call, point.when) for point in points} >= {("backend.explain", when) for when in ("before", "after")}
+    harness.run_all(mode, points)
+    assert harness.cases and not harness.missed
 
 
 @pytest.mark.timeout(1500)
@@ -154,9 +194,9 @@ def test_a_death_at_any_call_to_google(tmp_path: Path) -> None:
 
 
 def forgets_to_look_after_create(step: str) -> None:
-    """The bug: create does not look at closing.json after its call."""
+    """The bug: create does not look at closing.json, and so not after its call either."""
     if step == "create":
-        RunDir.closing = lambda self: None  # type: ignore[method-assign]
+        Run._is_closing = lambda self: False  # type: ignore[method-assign]
 
 
 def writes_the_receipt_before_the_last_listing(step: str) -> None:
