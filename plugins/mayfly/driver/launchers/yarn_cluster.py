@@ -145,7 +145,8 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
         lost_after = parse_timedelta(self._config("distributed.deploy.lost-worker-timeout"))
         present = {state.name for state in self.scheduler.workers.values()}
         self.ready_once = self.ready_once or bool(present)
-        asking, replaced = [], self._replaced()
+        asking: list[YarnWorker] = []
+        replaced = self._replaced()
         for worker in list(self.workers.values()):
             if worker.name not in self.worker_spec or worker.name in self.leaving or worker.status != Status.running:
                 continue
@@ -167,10 +168,11 @@ class YarnCluster(SpecCluster):  # type: ignore[misc]
             elif worker.container and container is None and now - worker.asked_at > UNKNOWN_SECONDS:
                 worker.container = None  # of an application that is gone: it died while we asked
             if worker.container is None and worker.name in replaced:
-                del self.worker_spec[worker.name], self.workers[worker.name], self._heirs[worker.name]
+                for known in (self.worker_spec, self.workers, self._heirs):
+                    known.pop(worker.name, None)
             elif worker.container is None and now >= worker.not_before:
-                asking.append(worker.ask())
-        await asyncio.gather(*asking)
+                asking.append(worker)
+        await asyncio.gather(*(worker.ask() for worker in asking))
 
     @staticmethod
     def _config(key: str) -> Any:
