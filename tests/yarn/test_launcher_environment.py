@@ -17,9 +17,10 @@ from mayfly.driver.launchers.yarn_environment import bring, place_of
 from mayfly.staging.rundir import AttemptDir
 from mayfly.staging.stores import FileStore
 from scripts.hadoop import Hadoop
-from tests.driver.driving import Drive, Driving
+from tests.driver.driving import PATIENCE, Drive, Driving
+from tests.yarn.fixtures import GRACE
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 SCRIPT = """
 import os
@@ -47,10 +48,10 @@ def run(driving: Driving, hadoop: Hadoop, environment: Environment, content: byt
         attempt.store.put(environment.path, content)
 
     order: dict[str, Any] = {"environment": hadoop.env, "before": stage, "launcher": "yarn", "memory": 512 << 20}
-    plan = YarnPlan(fast_heartbeat=True, grace=10)
+    plan = YarnPlan(fast_heartbeat=True, grace=GRACE)
     limits = Limits(start=600, job=600, stall=0)
     drive = driving.start({"job.py": SCRIPT}, pack=environment, yarn=plan, limits=limits, **order)
-    drive.record()
+    drive.record(timeout=limits.start + limits.job + PATIENCE)
     return drive
 
 
@@ -93,6 +94,25 @@ def test_an_archive_that_is_gone(tmp_path: Path) -> None:
     environment, _ = pack()
     with pytest.raises(LaunchError, match="is missing: clear the run to plan anew"):
         bring(environment, store=FileStore(tmp_path), place="hdfs://nowhere/x", folder=tmp_path, say=print)
+
+
+def test_who_brings_it_shares_no_name_with_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drivers in containers of their own have equal pids: a name of either's own keeps one from the other's half."""
+    environment, content = pack()
+    store = FileStore(tmp_path / "staging")
+    store.put(environment.path, content)
+    for program, does in (("yarn", ""), ("java", f'echo "$@" >>"{tmp_path}/said"')):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / program).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "bin" / program).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    for _ in range(2):
+        bring(environment, store=store, place="hdfs://nowhere/x", folder=tmp_path, say=print)
+    lines = [line.split() for line in (tmp_path / "said").read_text().splitlines()]
+    put = [line[-1] for line in lines if "-put" in line]
+    assert len(set(put)) == 2
+    assert [line[-2:] for line in lines if "-mv" in line] == [[name, "hdfs://nowhere/x"] for name in put]
 
 
 def test_the_place_is_named_by_the_content() -> None:

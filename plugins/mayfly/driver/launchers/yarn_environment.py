@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import subprocess
 import time
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def bring(environment: Environment, *, store: Store, place: str, folder: Path, s
     began = time.monotonic()
     archive = _local(environment, store=store, folder=folder)
     shell = _Shell()
-    above, beside = place.rpartition("/")[0], f"{place}.{os.getpid()}.new"
+    above, beside = place.rpartition("/")[0], f"{place}.{secrets.token_hex(8)}.new"
     shell.run("-mkdir", "-p", above)
     shell.run("-put", "-f", f"file://{archive}", beside)
     if shell.run("-mv", beside, place, check=False):
