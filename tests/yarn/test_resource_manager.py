@@ -15,9 +15,9 @@ from mayfly.yarn.facts import MIB, Life, NodeState, Size
 from mayfly.yarn.resource_manager import ResourceManager
 from scripts.hadoop import Hadoop
 from tests.yarn import probes
-from tests.yarn.fixtures import VERSION
+from tests.yarn.fixtures import NODE_EXPIRY, VERSION
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1800)
 
 MASTER = Size(memory=512 * MIB, cores=1)
 WORKER = Size(memory=1024 * MIB, cores=1)
@@ -26,7 +26,7 @@ WORKER = Size(memory=1024 * MIB, cores=1)
 @pytest.fixture(scope="module")
 def fair(tmp_path_factory: pytest.TempPathFactory, hadoop_session: Hadoop) -> Iterator[Hadoop]:
     folder = tmp_path_factory.mktemp("fair")
-    with Hadoop(folder, VERSION, scheduler="fair", filesystem="viewfs", nodes=1) as cluster:
+    with Hadoop(folder, VERSION, "fair", filesystem="viewfs", nodes=1, node_expiry=NODE_EXPIRY) as cluster:
         yield cluster
 
 
@@ -110,7 +110,7 @@ def test_an_application_whose_lifetime_is_not_renewed_is_killed(cluster: Hadoop,
     app_id = probes.submit(cluster, queue="batch")
     probes.running(cluster, app_id)
     manager.renew(app_id, 600)
-    manager.renew(app_id, 10)  # shorter, and a slow machine has it in the past when it arrives
+    manager.renew(app_id, 60)  # shorter, and not in the past when a slow machine has brought it
     cluster.wait("its lifetime is over", lambda: manager.state(app_id) is Life.KILLED)
     assert "lifetime" in manager.application(app_id).diagnostics
 
