@@ -18,6 +18,7 @@ from mayfly.airflow import deferring
 from mayfly.airflow.compat import AirflowException, AirflowFailException, AirflowRescheduleException
 from mayfly.airflow.taskgroup import dask_cluster
 from mayfly.project.loading import Project
+from mayfly.states import ClusterState
 from mayfly.steps.lifecycle import Handle, Run
 from tests.dags.bags import project
 
@@ -200,3 +201,16 @@ def test_a_jobs_own_timeout_is_nobody_elses(tasks: Callable[..., Tasks]) -> None
     orders = [these.run.dir.attempt(name, 1).order() for name in ("short", "long")]
     assert [order.limits.job for order in orders if order] == [2 * 3600.0, 5 * 3600.0]
     assert these.run.plan.limits.job == 5 * 3600.0, "the cluster lives as long as its longest job may"
+
+
+def test_a_store_that_is_silent_keeps_no_cluster_from_being_deleted(tasks: Callable[..., Tasks]) -> None:
+    these = tasks()
+    these.do("plan")
+    these.do("create_cluster")
+    run = these.run
+    assert run.backend.describe(run.plan.name).state is ClusterState.RUNNING
+    with these.unreadable("plan.json"), pytest.raises(AirflowRescheduleException):
+        these.task("delete_cluster").execute(these.context("delete_cluster", inline=False))
+    assert run.backend.describe(run.plan.name).state is ClusterState.ABSENT
+    these.do("delete_cluster")
+    assert run.dir.receipt() is not None
