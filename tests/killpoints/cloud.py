@@ -1,16 +1,11 @@
-"""Kill-points with the backend dataproc on the emulated API: also before and after each single call to Google.
-
-A process of its own (`python -m tests.killpoints.cloud FOLDER MOST`), since gRPC and fork do not go together: here
-nobody but the actors ever opens a channel. Prints what it did as JSON.
-"""
+"""Kill-points with the backend dataproc on the emulated API: also before and after each single call to Google."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -25,7 +20,7 @@ from mayfly.contract.nodes import GcpPlan
 from mayfly.spec.job import JobSpec
 from tests.emulators.dataproc.client import Emulator
 from tests.killpoints.actors import World
-from tests.killpoints.harness import MODES, KillPoints, Point, Tap, Violation
+from tests.killpoints.harness import KillPoints, Tap
 
 BACKEND = "tests.chaos.cloud:StandInDriver"
 
@@ -112,40 +107,8 @@ class CloudKillPoints(KillPoints):
         return bool(cluster["project"] == world.folder.name)
 
 
-def main() -> None:
-    folder, most = Path(sys.argv[1]), int(sys.argv[2])
-    began, violations = time.monotonic(), []
+@contextmanager
+def emulated(folder: Path) -> Iterator[CloudKillPoints]:
     with Emulator(folder / "emulator", env={"STORAGE_EMULATOR_HOST": ""}) as emulator:
         os.environ |= {"DATAPROC_EMULATOR_HOST": emulator.host, "NO_GCE_CHECK": "true"}
-        harness = CloudKillPoints(folder=folder / "worlds", emulator=emulator)
-        points = harness.find_points()
-        cases = [(mode, point) for point in points for mode in MODES if _is_case(mode, point)]
-        for mode, point in cases if most >= len(cases) else _share(cases, most):
-            try:
-                harness.run_all(mode, [point])
-            except (Violation, AssertionError) as error:
-                violations.append(f"{mode}: {point}: {error}")
-    answer = {
-        "points": list(map(str, points)),
-        "per_call": Counter(point.call for point in points),
-        "cases": harness.cases,
-        "of": len(cases),
-        "missed": harness.missed,
-        "violations": violations,
-        "seconds": round(time.monotonic() - began, 1),
-    }
-    print(json.dumps(answer))
-
-
-def _is_case(mode: str, point: Point) -> bool:
-    return mode == "retry" or point.step not in ("delete", "report")
-
-
-def _share(cases: list[tuple[str, Point]], most: int) -> list[tuple[str, Point]]:
-    """Evenly over points and modes; calls to Google first, since the others are tried with other backends."""
-    remote = [case for case in cases if case[1].call.startswith(("google.", "backend."))]
-    return [remote[index * len(remote) // most] for index in range(most)]
-
-
-if __name__ == "__main__":
-    main()
+        yield CloudKillPoints(folder=folder / "worlds", emulator=emulator)

@@ -5,7 +5,7 @@ writes it down, and a new call, or a new verb, is covered without anyone remembe
 there (or stops, and goes on late: an orphan), the others carry on as Airflow would have them, and the audit looks at
 what is left.
 
-To try a backend of your own: `KillPoints(backend="package.module:Class", folder=tmp_path)`; see `test_killpoints.py`.
+To try a backend of your own: the fixture `kill_points`, see `conftest.py`.
 """
 
 from __future__ import annotations

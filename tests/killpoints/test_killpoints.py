@@ -6,12 +6,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from mayfly.states import ClusterState
 from mayfly.steps.deletion import Deletion
 from mayfly.steps.lifecycle import Run
 from tests.killpoints.actors import StandInDriver
+from tests.killpoints.alone import Told
 from tests.killpoints.driver import DRIVER_MODES, DriverKillPoints
 from tests.killpoints.driver_tap import verbs
 from tests.killpoints.harness import MODES, KillPoints, Point, Violation, spread
@@ -167,27 +166,22 @@ def test_the_driver_dies_anywhere(driver_points: list[Point], tmp_path: Path) ->
     assert harness.cases - len(harness.missed) >= wanted, harness.missed
 
 
-# ---------------------------------------------------------------- Dataproc
+# ---------------------------------------------------------------- any backend, in a process of its own
 
 
 @pytest.mark.timeout(7200 if ALL else 1500)
-def test_a_death_at_any_call_to_google(tmp_path: Path) -> None:
+def test_a_death_at_any_call_to_google(kill_points: Callable[..., Told]) -> None:
     """The backend dataproc on the emulated API: every point in every mode, or a share of its remote calls."""
-    most = 10_000 if ALL else CLOUD_CASES
-    command = [sys.executable, "-m", "tests.killpoints.cloud", str(tmp_path), str(most)]
-    path = os.pathsep.join(entry for entry in sys.path if entry)
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True, check=True
-    )
-    told = json.loads(done.stdout)
-    print(f"\ndataproc: {told['cases']} of {told['of']} cases in {told['seconds']} s, {len(told['points'])} points")
+    told = kill_points("tests.killpoints.cloud:emulated", most=10_000 if ALL else CLOUD_CASES)
     if ALL:
-        print("\n".join(told["points"]))
-    assert told["violations"] == []
+        print("\n".join(told.points))
     wanted = ("create_cluster", "get_cluster", "list_clusters", "delete_cluster", "submit_job", "get_job", "cancel_job")
-    assert all(f"google.{call}" in told["per_call"] for call in wanted)
-    assert told["cases"] >= min(most, told["of"])
-    assert len(told["missed"]) <= told["cases"] // 3, told["missed"]
+    assert all(f"google.{call}" in told.per_call for call in wanted)
+
+
+def test_a_backend_needs_nothing_but_its_name(kill_points: Callable[..., Told]) -> None:
+    told = kill_points("tests.killpoints.actors:DeletesSlowly", most=4)
+    assert "backend.create" in told.per_call
 
 
 # ---------------------------------------------------------------- the harness can fail
