@@ -155,7 +155,7 @@ class Plan:
     workers: WorkersPlan
     asked: WorkersPlan
     notes: tuple[str, ...] = ()
-    """What was adjusted and why, for people ("asked 4 x 14 GB, fitted 2 x 4 GB")."""
+    """What was adjusted and why, for people ("asked 4 x 2 cores / 14 GB, fitted 2 x 1 cores / 4 GB")."""
     profile: str = ""
     """Which values the job's profile gave, in words; empty when it has none."""
     dask: Mapping[str, Json] = field(default_factory=dict)
