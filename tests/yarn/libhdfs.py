@@ -12,7 +12,8 @@ import pytest
 from mayfly.contract import FailureClass, Limits, Outcome, YarnPlan
 from scripts.hadoop import Hadoop
 from scripts.hadoop.libhdfs import library
-from tests.driver.driving import Drive, Driving
+from tests.driver.driving import PATIENCE, Drive, Driving
+from tests.yarn.fixtures import GRACE
 
 SCRIPT = """
 import os, sys
@@ -30,7 +31,7 @@ with Client() as client:
     print("SUM", dd.read_parquet("hdfs:///user/arrow/table").a.sum().compute(), flush=True)
     print("BY", {(module, user) for module, user, _ in client.run(seen).values()}, flush=True)
 """
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 
 
 def run(driving: Driving, hadoop: Hadoop, **given: Any) -> Drive:
@@ -38,11 +39,11 @@ def run(driving: Driving, hadoop: Hadoop, **given: Any) -> Drive:
     native.mkdir(parents=True, exist_ok=True)
     if not (native / "libhdfs.so").exists():
         (native / "libhdfs.so").symlink_to(library())
-    plan, limits = YarnPlan(fast_heartbeat=True, grace=10), Limits(start=240, job=120, stall=0)
+    plan, limits = YarnPlan(fast_heartbeat=True, grace=GRACE), Limits(start=600, job=600, stall=0)
     drive = driving.start(
         {"job.py": SCRIPT}, environment=hadoop.env, launcher="yarn", yarn=plan, limits=limits, memory=1 << 30, **given
     )
-    drive.record()
+    drive.record(timeout=limits.start + limits.job + PATIENCE)
     return drive
 
 

@@ -13,7 +13,8 @@ from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, PATIENCE, Drive, Driving
 from tests.yarn import probes
-from tests.yarn.fixtures import VERSION
+from tests.yarn.fixtures import GRACE, NODE_EXPIRY, VERSION
+from tests.yarn.test_life import note
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -22,7 +23,7 @@ MEMORY = 512 << 20
 
 
 def start(driving: Driving, hadoop: Hadoop, script: str, *, queue: str | None = None, **order: Any) -> Drive:
-    plan = YarnPlan(fast_heartbeat=True, grace=20.0, queue=queue)
+    plan = YarnPlan(fast_heartbeat=True, grace=GRACE, queue=queue)
     given = {"launcher": "yarn", "yarn": plan, "limits": LIMITS, "memory": MEMORY, **order}
     return driving.start({"job.py": script}, environment=hadoop.env, **given)
 
@@ -30,11 +31,6 @@ def start(driving: Driving, hadoop: Hadoop, script: str, *, queue: str | None = 
 def application(hadoop: Hadoop) -> dict[str, Any]:
     (found,) = hadoop.apps(states="RUNNING", applicationTags=tag_of(CLUSTER))
     return found
-
-
-def note(drive: Drive) -> str:
-    status = drive.status()
-    return status.note if status is not None else ""
 
 
 # ---------------------------------------------------------------- preemption
@@ -84,9 +80,8 @@ def test_one_long_task_survives_six_preemptions(scheduler: str, driving: Driving
     queues = tmp_path / "fair.xml"
     queues.write_text(LIGHT_BACKGROUND)
     settings = {**PREEMPT_SOON, "yarn.scheduler.fair.allocation.file": str(queues)}
-    with Hadoop(
-        tmp_path / "hadoop", VERSION, scheduler, filesystem="viewfs", nodes=1, node_vcores=4, settings=settings
-    ) as hadoop:
+    one = {"filesystem": "viewfs", "nodes": 1, "node_vcores": 4, "node_expiry": NODE_EXPIRY}
+    with Hadoop(tmp_path / "hadoop", VERSION, scheduler, settings=settings, **one) as hadoop:
         script = LONG.format(folder=str(tries))
         # All cores: the CapacityScheduler takes a container only where memory *and* cores are above the queue's share.
         drive = start(driving, hadoop, script, queue="background", memory=4096 << 20, cores=3)

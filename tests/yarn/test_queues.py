@@ -11,7 +11,7 @@ import pytest
 
 from scripts.hadoop import Hadoop
 from tests.yarn import probes
-from tests.yarn.fixtures import VERSION
+from tests.yarn.fixtures import NODE_EXPIRY, VERSION
 
 skein = pytest.importorskip("skein")
 
@@ -24,7 +24,8 @@ CLUSTER_MB = 2 * 6144
 @pytest.fixture(scope="module")
 def fair(tmp_path_factory: pytest.TempPathFactory, hadoop_session: Hadoop) -> Iterator[Hadoop]:
     """Without HDFS: lighter, and proof that the queues do not care."""
-    with Hadoop(tmp_path_factory.mktemp("fair"), VERSION, scheduler="fair", filesystem="viewfs") as cluster:
+    folder = tmp_path_factory.mktemp("fair")
+    with Hadoop(folder, VERSION, scheduler="fair", filesystem="viewfs", node_expiry=NODE_EXPIRY) as cluster:
         yield cluster
 
 

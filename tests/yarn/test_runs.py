@@ -15,8 +15,21 @@ from mayfly.errors import BackendUnavailable
 from mayfly.yarn.tags import tag_of
 from scripts.hadoop import Hadoop
 from tests.driver.driving import CLUSTER, Drive, Driving
-from tests.yarn.fixtures import VERSION
-from tests.yarn.test_life import PLAN, SLEEP, SUM, WORKS, containers, gone, kill_all, running, send, start, until
+from tests.yarn.fixtures import NODE_EXPIRY, VERSION
+from tests.yarn.test_life import (
+    PLAN,
+    SLEEP,
+    SOON_GONE,
+    SUM,
+    WORKS,
+    containers,
+    gone,
+    kill_all,
+    running,
+    send,
+    start,
+    until,
+)
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -43,7 +56,7 @@ def test_two_runs_at_once_in_two_queues(hadoop: Hadoop, driving: Driving, tmp_pa
 
 def test_a_driver_that_is_out_of_reach_leaves_nothing(hadoop: Hadoop, driving: Driving) -> None:
     """Stopped, not ended: as behind a cut cable no connection is closed, and nothing answers any more."""
-    drive = start(driving, hadoop, SLEEP)
+    drive = start(driving, hadoop, SLEEP, yarn=SOON_GONE)
     drive.wait_for_line("GO")
     (application,) = running(hadoop)
     ours = [*drive.descendants(), psutil.Process(drive.process.pid)]
@@ -77,7 +90,7 @@ def test_while_yarn_is_silent_nothing_is_proven(hadoop_env: Hadoop, driving: Dri
 
 def left_behind(hadoop: Hadoop, driving: Driving) -> Drive:
     """A driver that was killed, and whose application would wait long for it."""
-    drive = start(driving, hadoop, SLEEP, minimum=1, yarn=replace(PLAN, grace=300.0))
+    drive = start(driving, hadoop, SLEEP, minimum=1)
     drive.wait_for_line("GO")
     kill_all(drive)
     return drive
@@ -86,7 +99,7 @@ def left_behind(hadoop: Hadoop, driving: Driving) -> Drive:
 def test_a_node_with_a_full_disk_is_left_out(tmp_path: Path, driving: Driving) -> None:
     """As YARN sees it: less room than its disk checker asks for. The job runs on the other node, and loses nothing."""
     full = "<property><name>yarn.nodemanager.disk-health-checker.min-free-space-per-disk-mb</name><value>{}</value>"
-    with Hadoop(tmp_path / "hadoop", VERSION, filesystem="viewfs") as hadoop:
+    with Hadoop(tmp_path / "hadoop", VERSION, filesystem="viewfs", node_expiry=NODE_EXPIRY) as hadoop:
         hadoop.kill_node(2)
         site = hadoop.folder / "node2" / "conf" / "yarn-site.xml"
         more = full.format(2**30) + "</property></configuration>"
