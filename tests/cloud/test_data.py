@@ -1,4 +1,4 @@
-"""Data of other stores on real nodes: S3 and the cluster's own HDFS, by one job on one cluster."""
+"""Data of other stores on real nodes: S3, a share and the cluster's own HDFS, by one job on one cluster."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ import dask.dataframe as dd
 import fsspec
 from dask.distributed import Client
 
-flights, between, result = sys.argv[1:]
+first, second, between, result = sys.argv[1:]
 with Client():
-    dd.read_csv(flights, blocksize="2 MB", usecols=["carrier", "distance"]).to_parquet(between)
+    months = [dd.read_csv(month, blocksize="2 MB", usecols=["carrier", "distance"]) for month in (first, second)]
+    dd.concat(months).to_parquet(between)
     found = fsspec.url_to_fs(between)[0]
     print(len(found.glob(f"{between}/*.parquet")), "parts on HDFS by", type(found).__module__)
     dd.read_parquet(between).groupby("carrier").distance.sum().to_frame().to_parquet(result)
 """
 MORE = """
-inputs: {flights: "s3://lake/flights/*.csv"}
+inputs: {first: "s3://lake/flights/*.csv", second: "/shared/lake/flights/*.csv"}
 outputs: {between: "hdfs:///user/mayfly/flights", result: "s3://lake/result"}
 env: {AWS_CONFIG_FILE: /shared/lake/keys/aws.config}
-args: ["{{ inputs.flights }}", "{{ outputs.between }}", "{{ outputs.result }}"]
+args: ["{{ inputs.first }}", "{{ inputs.second }}", "{{ outputs.between }}", "{{ outputs.result }}"]
 """
 pytestmark = pytest.mark.timeout(2400)
 
@@ -41,12 +42,13 @@ def test_what_nothing_in_the_environment_opens_is_said_before_there_is_a_cluster
     assert "add adlfs to jobs/requirements.txt, then: mayfly env build blobs" in cloud.start("run", "blobs").end(2)
 
 
-def test_s3_and_hdfs_are_read_and_written(cloud: Cloud, s3: S3Server, flights_data: Path) -> None:
+def test_s3_a_share_and_hdfs_are_read_and_written(cloud: Cloud, s3: S3Server, flights_data: Path) -> None:
     bucket = s3.buckets / "lake"
     (bucket / "flights").mkdir(parents=True)
     months = sorted(flights_data.glob("flights-2013-0[12].csv"))
-    for path in months:
-        (bucket / "flights" / path.name).write_bytes(path.read_bytes())
+    (cloud.lake / "flights").mkdir()
+    for path, folder in zip(months, (bucket / "flights", cloud.lake / "flights"), strict=True):
+        (folder / path.name).write_bytes(path.read_bytes())
     # As docs/jobs.md says of keys: in a file on a share, open to the script's user and to the workers' group.
     keys = cloud.lake / "keys" / "aws.config"
     keys.parent.mkdir()

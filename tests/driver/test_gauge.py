@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -11,11 +12,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import psutil
 import pytest
 
 from mayfly.contract import Limits, Phase, Timing
-from mayfly.driver import tree
 from mayfly.driver.children import Children
 from mayfly.driver.evidence import CpuMeter, Evidence
 from mayfly.driver.gauge import Gauge
@@ -26,7 +25,8 @@ from mayfly.driver.watch import CPU_ALIVE
 from mayfly.driver.writer import Write, Writer
 from mayfly.staging.stores import FileStore
 from tests.driver.driving import make_order
-from tests.processes import end
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
@@ -125,30 +125,39 @@ def test_a_job_without_a_task_is_told_in_time_though_the_stall_watch_looks_once_
     assert "in the first" in gauge.no_tasks
 
 
-FORKS = """
-import os, sys, time
-data = b"x" * 100_000_000
+MEASURES_ITS_FORKS = """
+import os, signal, sys
+from pathlib import Path
+import psutil
+from mayfly.contract import Phase
+from mayfly.driver import tree
+from tests.driver.test_gauge import gauging
+
+data, forked = b"x" * 100_000_000, []
 for _ in range(4):
-    if not os.fork():
-        time.sleep(300)
-print("forked", flush=True)
-time.sleep(300)
+    forked.append(os.fork())
+    if not forked[-1]:
+        signal.pause()
+with gauging(Path(sys.argv[1])) as (gauge, evidence):
+    gauge.tick(Phase.RUN)
+print(tree.use(map(psutil.Process, forked)).memory, evidence.script_memory, evidence.peaks.script_memory)
+for pid in forked:
+    os.kill(pid, signal.SIGKILL)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is shared")
 def test_what_forked_children_of_the_script_share_counts_once(tmp_path: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", FORKS], stdout=subprocess.PIPE, text=True) as parent:
-        assert parent.stdout is not None
-        assert parent.stdout.readline() == "forked\n"
-        everyone = [psutil.Process(parent.pid), *tree.descendants(parent.pid)]
-        try:
-            with gauging(tmp_path) as (gauge, evidence):
-                gauge.tick(Phase.RUN)
-            assert len(everyone) == 5
-            assert tree.use(everyone).memory > 500_000_000
-            assert 100_000_000 < evidence.script_memory < 200_000_000
-            assert evidence.peaks.script_memory == evidence.script_memory
-        finally:
-            for process in everyone:
-                end(process)
+    """In a process of its own: below this one are the servers of other tests, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURES_ITS_FORKS, str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    each, once, peak = map(int, done.stdout.split())
+    assert each > 400_000_000
+    assert 80_000_000 < once < 200_000_000
+    assert peak == once
