@@ -45,10 +45,12 @@ except FileExistsError:
     sys.exit(17)
 with open(run.parents[2] / "ran.txt", "a") as f:
     f.write(f"{run.name} {job} {attempt}\\n")
-outcome, seq, until = "success", 0, time.monotonic() + 10
+outcome, seq, until, closing = "success", 0, time.monotonic() + 10, None
 while seq < 4 and outcome == "success" and time.monotonic() < until:  # polled twice, however slow or quick all is here
     time.sleep(0.02)
-    if (run / "closing.json").exists() or (folder / "cancel.json").exists():
+    if (run / "closing.json").exists():  # looked at now and then, as by the real one: who closes has time to cancel
+        closing = closing or time.monotonic()
+    if (folder / "cancel.json").exists() or (closing and time.monotonic() - closing > 5):
         outcome = "cancelled"
     try:
         seq = json.loads((folder / "lease.json").read_text())["seq"]
