@@ -63,21 +63,20 @@ class JobMove(StrEnum):
     REPORT = "report the attempt that ended"
 
 
-def job_move(
-    *, last_attempt: int, ended: bool, succeeded: bool, acknowledged_by: int | None, try_number: int
-) -> JobMove:
+def job_move(*, last_attempt: int, ended: bool, final: bool, acknowledged_by: int | None, try_number: int) -> JobMove:
     """What run_job does with the last attempt (0 = there is none).
 
     An attempt that ended but was never reported (the task died between the two) is reported and not run again; a
-    failure that an *earlier* try has reported is history, and this try starts anew. A success is reported as often as
-    it is asked for: Airflow can lose a task's success (an api-server that gives no answer, seen under load) and try
-    again, which must not run a job twice. To run it again is to open the next generation.
+    failure that an *earlier* try has reported is history, and this try starts anew. What is `final`, a success or a
+    failure that no retry cures, is reported as often as it is asked for: Airflow can lose what a task said at its end
+    (an api-server that gives no answer, or ends the task in that moment; both seen under load) and try again, which
+    must not run a job twice. To run it again is to open the next generation.
     """
     if last_attempt == 0:
         return JobMove.START
     if not ended:
         return JobMove.WATCH
-    if succeeded or acknowledged_by is None or acknowledged_by == try_number:
+    if final or acknowledged_by is None or acknowledged_by == try_number:
         return JobMove.REPORT
     return JobMove.START
 

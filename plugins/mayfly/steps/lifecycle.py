@@ -261,7 +261,7 @@ class Run:
         move = job_move(
             last_attempt=number,
             ended=record is not None,
-            succeeded=record is not None and record.outcome is Outcome.SUCCESS,
+            final=record is not None and not (record.failure and record.failure.retryable),
             acknowledged_by=ack.by_try if ack else None,
             try_number=try_number,
         )
