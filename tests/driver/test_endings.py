@@ -83,7 +83,7 @@ def test_timeout(driving: Driving) -> None:
 
 
 def test_stall_dumps_stacks_at_half_time_and_at_the_end(driving: Driving) -> None:
-    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=120, stall=6))
+    drive = driving.run({"job.py": HANGS_ON_A_WORKER}, limits=Limits(start=120, job=220, stall=12))
     record = drive.record()
     assert record.failure is not None
     assert record.failure.cls is FailureClass.STALLED
