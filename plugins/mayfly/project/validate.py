@@ -115,22 +115,16 @@ def _folder(job: JobSpec, *, shown: str) -> Iterator[Finding]:
     count = size = 0
     root = job.folder.resolve()
     for parent, folders, names in os.walk(job.folder):
-        for name in folders:
+        for name in folders + names:
             path = Path(parent) / name
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
+            if path.is_symlink() and not (real := path.resolve()).is_relative_to(root):
                 yield Finding(
                     severity="warning",
                     file=f"{shown}/{path.relative_to(job.folder).as_posix()}",
-                    message=f"is a link to the folder {path.resolve()}, which does not travel with the job; copy into "
-                    "the job's folder what it needs",
-                )
-        for name in names:
-            path = Path(parent) / name
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                yield Finding(
-                    severity="warning",
-                    file=f"{shown}/{path.relative_to(job.folder).as_posix()}",
-                    message=f"is a link to {path.resolve()}, whose content travels with the job; copy it or remove it",
+                    message=f"is a link to the folder {real}, which does not travel with the job; copy into the job's "
+                    "folder what it needs"
+                    if name in folders
+                    else f"is a link to {real}, whose content travels with the job; copy it or remove it",
                 )
             if path.is_file():
                 count, size = count + 1, size + path.stat().st_size
